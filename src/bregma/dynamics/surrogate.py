@@ -1,8 +1,8 @@
 """Surrogate derivatives: what replaces the derivative of the Heaviside step in the backward pass.
 
 The forward pass of a spiking neuron is always the exact step, ``s = H(x)`` with ``x = membrane - threshold``. Its
-derivative is zero almost everywhere, so the backward pass uses ``surrogate.derivative(x)`` in its place (Neftci, Mostafa,
-Zenke 2019, arXiv 1901.09948). All built-in derivatives but `FastSigmoid` have area one; that one follows the scale its
+derivative is zero almost everywhere, so the backward pass uses ``surrogate.derivative(x)`` in its place (Neftci,
+Mostafa, Zenke 2019, arXiv 1901.09948). All built-in derivatives but `FastSigmoid` have area one; that one follows the scale its
 authors published. A surrogate of your own is any object with a method ``derivative(x) -> Tensor`` made of
 differentiable torch functions.
 """
@@ -129,7 +129,7 @@ class _Spike(torch.autograd.Function):
         return ((x > 0) if strict else (x >= 0)).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         return grad * ctx.surrogate.derivative(x), None, None
 

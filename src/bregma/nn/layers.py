@@ -97,7 +97,7 @@ class RecurrentLIF(LIF):
         surrogate: see `LIF`.
 
     Attributes:
-        recurrent: `torch.nn.Linear` (n, n) without bias, orthogonal at the start, so that tools that walk modules see it.
+        recurrent: `torch.nn.Linear` (n, n) without bias, orthogonal at the start; tools that walk modules see it.
 
     Shape:
         current (T, B, n), state (B, n) or None -> spikes (T, B, n), state (B, n).
