@@ -2,8 +2,8 @@
 
 The forward pass of a spiking neuron is always the exact step, ``s = H(x)`` with ``x = membrane - threshold``. Its
 derivative is zero almost everywhere, so the backward pass uses ``surrogate.derivative(x)`` in its place (Neftci,
-Mostafa, Zenke 2019, arXiv 1901.09948). All built-in derivatives but `FastSigmoid` have area one; that one follows the scale its
-authors published. A surrogate of your own is any object with a method ``derivative(x) -> Tensor`` made of
+Mostafa, Zenke 2019, arXiv 1901.09948). All built-in derivatives but `FastSigmoid` have area one; that one follows the
+scale its authors published. A surrogate of your own is any object with a method ``derivative(x) -> Tensor`` made of
 differentiable torch functions.
 """
 
