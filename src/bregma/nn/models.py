@@ -1,0 +1,120 @@
+"""Networks made of the layers of this package."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..dynamics import ATan, Reset, Surrogate
+from .layers import LIF, Readout, RecurrentLIF
+
+
+class SpikingLayer(nn.Module):
+    """A dense layer and the spiking neurons it drives: ``linear`` (bias included) followed by ``neurons``."""
+
+    def __init__(self, linear: nn.Linear, neurons: LIF) -> None:
+        super().__init__()
+        self.linear = linear
+        self.neurons = neurons
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(T, B, inputs) -> spikes (T, B, n) and the state to go on from."""
+        output: tuple[Tensor, Tensor] = self.neurons(self.linear(x), state)
+        return output
+
+
+class ReadoutLayer(nn.Module):
+    """A dense layer and the leaky integrators it drives: ``linear`` (bias included) followed by ``integrators``."""
+
+    def __init__(self, linear: nn.Linear, integrators: Readout) -> None:
+        super().__init__()
+        self.linear = linear
+        self.integrators = integrators
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(T, B, inputs) -> class scores over time (T, B, classes) and the state to go on from."""
+        output: tuple[Tensor, Tensor] = self.integrators(self.linear(x), state)
+        return output
+
+
+class SpikingMLP(nn.Module):
+    """Fully connected spiking network with a leaky readout; a sample's score is its readout averaged over time.
+
+    Args:
+        inputs: values per frame; frames of any shape are flattened.
+        hidden: neurons of each hidden layer.
+        classes: number of classes.
+        recurrent: hidden neurons also hear their own layer.
+        decay: membrane decay of the hidden neurons.
+        readout_decay: decay of the readout.
+        threshold: firing threshold.
+        gain: scale of the input weights at the start, in units of ``1 / sqrt(inputs)`` (uniform in +- gain times that).
+            Event frames are mostly zeros, so it takes a gain above one for neurons to fire.
+        reset: see `LIF`.
+        detach_reset: see `LIF`.
+        surrogate: see `LIF`.
+
+    Shape:
+        (T, B, ...) -> logits (B, classes).
+
+    Raises:
+        ValueError: sizes below one, or an input that does not flatten to ``inputs`` values.
+
+    Example:
+        >>> net = SpikingMLP(12, hidden=(8,), classes=3)
+        >>> net(torch.rand(5, 2, 3, 2, 2)).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        classes: int,
+        *,
+        recurrent: bool = False,
+        decay: float = 0.9,
+        readout_decay: float = 0.9,
+        threshold: float = 1.0,
+        gain: float = 1.0,
+        reset: Reset = "subtract",
+        detach_reset: bool = False,
+        surrogate: Surrogate = ATan(),  # noqa: B008  (frozen, no state)
+    ) -> None:
+        super().__init__()
+        sizes = (inputs, *hidden)
+        if min((*sizes, classes)) < 1 or not hidden:
+            raise ValueError(
+                f"inputs, hidden and classes must be >= 1 and hidden not empty, got {inputs}, {tuple(hidden)}, {classes}"
+            )
+        if not gain > 0:
+            raise ValueError(f"gain must be > 0, got {gain}")
+
+        def neurons(size: int) -> LIF:
+            if recurrent:
+                return RecurrentLIF(size, decay, threshold, reset=reset, detach_reset=detach_reset, surrogate=surrogate)
+            return LIF(decay, threshold, reset=reset, detach_reset=detach_reset, surrogate=surrogate)
+
+        def dense(fan_in: int, fan_out: int) -> nn.Linear:
+            linear = nn.Linear(fan_in, fan_out)
+            nn.init.uniform_(linear.weight, -gain / fan_in**0.5, gain / fan_in**0.5)
+            nn.init.zeros_(linear.bias)
+            return linear
+
+        self.inputs = inputs
+        self.hidden = nn.ModuleList(
+            SpikingLayer(dense(fan_in, size), neurons(size)) for fan_in, size in zip(sizes, hidden, strict=False)
+        )
+        self.readout = ReadoutLayer(nn.Linear(sizes[-1], classes), Readout(readout_decay))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, classes) of frames (T, B, ...)."""
+        if x.dim() < 3 or x[0, 0].numel() != self.inputs:
+            raise ValueError(
+                f"x must be time-major (T, B, ...) with {self.inputs} values per frame, got shape {tuple(x.shape)}"
+            )
+        x = x.flatten(2)
+        for layer in self.hidden:
+            x, _ = layer(x)
+        scores, _ = self.readout(x)
+        return scores.mean(0)
