@@ -1,7 +1,7 @@
 """The physics of spiking neurons: one recurrence, its surrogate derivatives."""
 
-from .lif import RESETS, Reset, integrate, lif, recurrent_lif
-from .surrogate import ATan, Box, FastSigmoid, Surrogate, Triangle, spike
+from bregma.dynamics.lif import RESETS, Reset, integrate, lif, recurrent_lif
+from bregma.dynamics.surrogate import ATan, Box, FastSigmoid, Surrogate, Triangle, spike
 
 __all__ = [
     "RESETS",

@@ -8,12 +8,15 @@ reset                membrane                                                   
 ``subtract``         ``z[t] = decay * z[t-1] + I[t] - threshold * s[t-1]``           Eq. (1) of arXiv 2505.05527,
                                                                                      snnTorch ``subtract``
 ``subtract_decayed`` ``z[t] = decay * (z[t-1] - threshold * s[t-1]) + I[t]``         SpikingJelly ``v_reset=None``
-``zero``             ``z[t] = decay * z[t-1] * (1 - s[t-1]) + I[t]``                 snnTorch ``zero``
+``zero``             ``z[t] = decay * z[t-1] * (1 - s[t-1]) + I[t]``                 snnTorch ``zero`` of ``Leaky``
 ``none``             ``z[t] = decay * z[t-1] + I[t]``                                snnTorch ``none``
 ==================== =============================================================== =============================
 
+(``RLeaky`` of snnTorch 1.0 also throws away ``I[t]`` after a spike when its reset is ``zero``.)
+
 The membrane before reset is the whole state: the last spike follows from it, so a sequence cut in two and run with the
-state handed over equals the sequence run at once, in values and in gradients. All tensors are time-major, (T, B, n).
+state handed over equals the sequence run at once, in values and in gradients. All tensors are time-major, (T, B, n);
+all is computed in the dtype of the current.
 """
 
 from collections.abc import Callable
@@ -22,7 +25,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .surrogate import ATan, Surrogate, spike
+from bregma.dynamics.checks import check_constant, check_current, check_membrane, check_weight
+from bregma.dynamics.surrogate import ATan, Surrogate, spike
 
 Reset = Literal["subtract", "subtract_decayed", "zero", "none"]
 RESETS: tuple[Reset, ...] = get_args(Reset)
@@ -43,9 +47,9 @@ def lif(
 
     Args:
         current: input current, (T, B, n).
-        decay: what is left of the membrane after one step, a number or (n,).
-        threshold: firing threshold, a number or (n,).
-        state: membrane (B, n) that a former call returned; zeros by default.
+        decay: what is left of the membrane after one step, in [0, 1]; a number or a tensor () or (n,).
+        threshold: firing threshold, > 0; a number or a tensor () or (n,).
+        state: membrane (B, n) that a former call returned; at rest by default (zero, nothing fired before).
         reset: one of the four resets in the table of this module.
         strict: a neuron exactly at threshold fires only if this is ``False``.
         detach_reset: no gradient through the reset term.
@@ -55,8 +59,9 @@ def lif(
         Spikes (T, B, n), zeros and ones, and the last membrane (B, n) to go on from.
 
     Raises:
-        ValueError: wrong shape, no time steps, no samples, unknown reset.
-        TypeError: the current is not a floating-point tensor.
+        ValueError: wrong shape, no time steps, no samples, a decay or threshold out of range, unknown reset;
+            after the run (CPU only) a membrane that became NaN or infinite, see `bregma.dynamics.checks`.
+        TypeError: the current is not a floating-point tensor, the state is not of its dtype.
 
     Example:
         >>> spikes, membrane = lif(torch.full((4, 1, 1), 0.6), decay=1.0, threshold=1.0)
@@ -109,9 +114,8 @@ def recurrent_lif(
                 [0., 1.],
                 [0., 0.]])
     """
-    if weight.shape != (current.shape[-1], current.shape[-1]):
-        n = current.shape[-1]
-        raise ValueError(f"weight must be ({n}, {n}) for a current of {n} neurons, got {tuple(weight.shape)}")
+    check_current(current, state)
+    check_weight(weight, current.shape[-1])
     return _run(current, decay, threshold, state, weight, reset, strict, detach_reset, surrogate)
 
 
@@ -120,38 +124,29 @@ def integrate(current: Tensor, decay: Tensor | float, state: Tensor | None = Non
 
     Args:
         current: input current, (T, B, n).
-        decay: what is left of the membrane after one step, a number or (n,).
+        decay: what is left of the membrane after one step, in [0, 1]; a number or a tensor () or (n,).
         state: membrane (B, n) that a former call returned; zeros by default.
 
     Returns:
         Membrane at each step (T, B, n) and the last one (B, n).
 
     Raises:
-        ValueError: wrong shape, no time steps, no samples.
-        TypeError: the current is not a floating-point tensor.
+        ValueError: wrong shape, no time steps, no samples, a decay out of range, a membrane that became NaN.
+        TypeError: the current is not a floating-point tensor, the state is not of its dtype.
 
     Example:
         >>> integrate(torch.ones(3, 1, 1), decay=0.5)[0].flatten()
         tensor([1.0000, 1.5000, 1.7500])
     """
     check_current(current, state)
+    decay = like_current("decay", decay, current)
     membrane = torch.zeros_like(current[0]) if state is None else state
     trace = []
     for current_now in current.unbind(0):
         membrane = decay * membrane + current_now
         trace.append(membrane)
+    check_membrane(membrane)
     return torch.stack(trace), membrane
-
-
-def check_current(current: Tensor, state: Tensor | None) -> None:
-    """Raise if ``current`` is no (T, B, n) floating tensor with T, B, n >= 1, or ``state`` no (B, n) beside it."""
-    if not isinstance(current, Tensor) or not current.is_floating_point():
-        came = str(current.dtype) if isinstance(current, Tensor) else type(current).__name__
-        raise TypeError(f"current must be a floating-point tensor, got {came}")
-    if current.dim() != 3 or 0 in current.shape:
-        raise ValueError(f"current must be time-major (T, B, n) with T, B, n >= 1, got shape {tuple(current.shape)}")
-    if state is not None and state.shape != current.shape[1:]:
-        raise ValueError(f"state must be (B, n) = {tuple(current.shape[1:])}, got shape {tuple(state.shape)}")
 
 
 def _run(
@@ -166,11 +161,15 @@ def _run(
     surrogate: Surrogate,
 ) -> tuple[Tensor, Tensor]:
     check_current(current, state)
-    if reset not in RESETS:
-        raise ValueError(f"reset must be one of {', '.join(RESETS)}, got {reset!r}")
-    step = _membrane_step(reset)
-    membrane = torch.zeros_like(current[0]) if state is None else state
-    spikes = spike(membrane - threshold, surrogate, strict=strict)
+    step = membrane_step(reset)
+    decay = like_current("decay", decay, current)
+    threshold = like_current("threshold", threshold, current)
+    if weight is not None:
+        weight = weight.to(current.dtype)
+    if state is None:  # at rest: nothing fired before, not even in the eyes of the surrogate
+        membrane = spikes = torch.zeros_like(current[0])
+    else:
+        membrane, spikes = state, spike(state - threshold, surrogate, strict=strict)
     train = []
     # unbind, not current[t]: the backward of each select would add a full (T, B, n) tensor, O(T^2) in all.
     for current_now in current.unbind(0):
@@ -180,18 +179,28 @@ def _run(
         membrane = step(membrane, current_now, fired, decay, threshold)
         spikes = spike(membrane - threshold, surrogate, strict=strict)
         train.append(spikes)
+    check_membrane(membrane)
     return torch.stack(train), membrane
 
 
-_Step = Callable[[Tensor, Tensor, Tensor, Tensor | float, Tensor | float], Tensor]
+Step = Callable[[Tensor, Tensor, Tensor, Tensor | float, Tensor | float], Tensor]
+
+_STEPS: dict[Reset, Step] = {
+    "subtract": lambda z, i, s, decay, threshold: decay * z + i - threshold * s,
+    "subtract_decayed": lambda z, i, s, decay, threshold: decay * (z - threshold * s) + i,
+    "zero": lambda z, i, s, decay, threshold: decay * (z * (1 - s)) + i,
+    "none": lambda z, i, s, decay, threshold: decay * z + i,
+}
 
 
-def _membrane_step(reset: Reset) -> _Step:
-    """One time step of the membrane for the given reset: (membrane, current, fired, decay, threshold) -> membrane."""
-    steps: dict[Reset, _Step] = {
-        "subtract": lambda z, i, s, decay, threshold: decay * z + i - threshold * s,
-        "subtract_decayed": lambda z, i, s, decay, threshold: decay * (z - threshold * s) + i,
-        "zero": lambda z, i, s, decay, threshold: decay * (z * (1 - s)) + i,
-        "none": lambda z, i, s, decay, threshold: decay * z + i,
-    }
-    return steps[reset]
+def membrane_step(reset: Reset) -> Step:
+    """One time step of the membrane for a reset: (membrane, current, fired, decay, threshold) -> membrane."""
+    if reset not in _STEPS:
+        raise ValueError(f"reset must be one of {', '.join(RESETS)}, got {reset!r}")
+    return _STEPS[reset]
+
+
+def like_current(name: Literal["decay", "threshold"], value: Tensor | float, current: Tensor) -> Tensor | float:
+    """A checked neuron constant; a tensor in the dtype of the current, which is the dtype all is computed in."""
+    check_constant(name, value, current.shape[-1])
+    return value.to(current.dtype) if isinstance(value, Tensor) else value

@@ -7,13 +7,14 @@ Layers hold no hidden state. What a call needs of the past goes in as ``state`` 
 >>> spikes, state = lif(torch.rand(5, 2, 3), state)  # goes on where the first call ended
 """
 
-import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from .. import dynamics
-from ..dynamics import RESETS, ATan, Reset, Surrogate
+from bregma import dynamics
+from bregma.dynamics import RESETS, ATan, Reset, Surrogate
+from bregma.dynamics.checks import check_range
 
 
 class LIF(nn.Module):
@@ -52,10 +53,14 @@ class LIF(nn.Module):
         super().__init__()
         if reset not in RESETS:
             raise ValueError(f"reset must be one of {', '.join(RESETS)}, got {reset!r}")
+        if isinstance(surrogate, type):
+            raise TypeError(
+                f"surrogate must be an instance, not the class {surrogate.__name__}: write {surrogate.__name__}()"
+            )
         if not isinstance(surrogate, Surrogate):
             raise TypeError(f"surrogate must have a method derivative(x), got {type(surrogate).__name__}")
-        self.register_buffer("decay", _constant("decay", decay, low=0.0, high=1.0))
-        self.register_buffer("threshold", _constant("threshold", threshold, low=0.0, high=math.inf, open_low=True))
+        self.register_buffer("decay", _constant("decay", decay))
+        self.register_buffer("threshold", _constant("threshold", threshold))
         self.reset: Reset = reset
         self.strict = strict
         self.detach_reset = detach_reset
@@ -119,9 +124,9 @@ class RecurrentLIF(LIF):
         detach_reset: bool = False,
         surrogate: Surrogate = ATan(),  # noqa: B008
     ) -> None:
-        super().__init__(decay, threshold, reset=reset, strict=strict, detach_reset=detach_reset, surrogate=surrogate)
         if size < 1:
             raise ValueError(f"size must be >= 1, got {size}")
+        super().__init__(decay, threshold, reset=reset, strict=strict, detach_reset=detach_reset, surrogate=surrogate)
         self.recurrent = nn.Linear(size, size, bias=False)
         nn.init.orthogonal_(self.recurrent.weight)
 
@@ -158,7 +163,7 @@ class Readout(nn.Module):
 
     def __init__(self, decay: float | Tensor = 0.9) -> None:
         super().__init__()
-        self.register_buffer("decay", _constant("decay", decay, low=0.0, high=1.0))
+        self.register_buffer("decay", _constant("decay", decay))
 
     def forward(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Membrane at each step and the membrane to go on from."""
@@ -169,17 +174,15 @@ class Readout(nn.Module):
         return f"decay={_show(self.decay)}"
 
 
-def _constant(name: str, value: float | Tensor, *, low: float, high: float, open_low: bool = False) -> Tensor:
-    """A neuron constant as a tensor, () or (n,), checked to lie in its interval."""
-    tensor = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.get_default_dtype())
-    if tensor.dim() > 1 or not tensor.is_floating_point():
-        raise ValueError(f"{name} must be a number or a floating tensor (n,), got {tensor.dtype} {tuple(tensor.shape)}")
-    inside = (tensor > low if open_low else tensor >= low) & (tensor <= high) & tensor.isfinite()
-    if not bool(inside.all()):
-        allowed = f"> {low:g}" if open_low else f"in [{low:g}, {high:g}]"
-        raise ValueError(f"{name} must be {allowed}, got {_show(tensor)}")
+def _constant(name: Literal["decay", "threshold"], value: float | Tensor) -> Tensor:
+    """A neuron constant as a tensor, () or (n,), checked to lie in its range."""
+    check_range(name, value)
+    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.get_default_dtype())
+    if tensor.dim() > 1 or tensor.numel() == 0 or not tensor.is_floating_point():
+        came = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+        raise ValueError(f"{name} must be a number or a floating-point tensor () or (n,), got {came}")
     return tensor.detach().clone()
 
 
 def _show(constant: Tensor) -> str:
-    return f"{constant.item():g}" if constant.dim() == 0 else f"({constant.numel()} values)"
+    return f"{constant.item():g}" if constant.dim() == 0 and not constant.is_meta else f"{tuple(constant.shape)}"

@@ -1,0 +1,427 @@
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import lif as oracle
+
+from bregma.dynamics import RESETS, ATan, Box, FastSigmoid, Triangle, integrate, lif, recurrent_lif
+
+SURROGATES = [(ATan(), oracle.atan), (Triangle(), oracle.triangle), (FastSigmoid(), oracle.fast_sigmoid)]
+SURROGATES += [(Box(), oracle.box)]
+F64 = torch.float64
+
+
+def randn(generator, *shape):
+    return torch.randn(*shape, dtype=F64, generator=generator)
+
+
+def problem(seed, steps, batch, n, with_state=True):
+    """Everything a recurrent layer takes, float64, lively enough to fire; leaves of the graph."""
+    generator = torch.Generator().manual_seed(seed)
+    given = {
+        "current": randn(generator, steps, batch, n) + 0.5,
+        "weight": randn(generator, n, n),
+        "decay": torch.rand(n, dtype=F64, generator=generator),
+        "threshold": 0.5 + torch.rand(n, dtype=F64, generator=generator),
+    }
+    if with_state:
+        given["state"] = 2 * randn(generator, batch, n)
+    upstream = randn(generator, steps, batch, n), randn(generator, batch, n)
+    return {name: value.requires_grad_() for name, value in given.items()}, upstream
+
+
+def gradients(outputs, upstream, inputs):
+    total = sum((output * grad).sum() for output, grad in zip(outputs, upstream, strict=True))
+    return torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True)
+
+
+# --- the scalar oracle ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(st.integers(1, 8), st.integers(1, 3), st.integers(1, 5)),
+    with_state=st.booleans(),
+    reset=st.sampled_from(RESETS),
+    strict=st.booleans(),
+    detach_reset=st.booleans(),
+    surrogate=st.sampled_from(SURROGATES),
+)
+def test_equals_scalar_oracle(recurrent, seed, shape, with_state, reset, strict, detach_reset, surrogate):
+    given, upstream = problem(seed, *shape, with_state)
+    if not recurrent:
+        del given["weight"]
+    built_in, formula = surrogate
+    run = recurrent_lif if recurrent else lif
+    outputs = run(**given, reset=reset, strict=strict, detach_reset=detach_reset, surrogate=built_in)
+    grads = dict(zip(given, gradients(outputs, upstream, list(given.values())), strict=True))
+
+    arrays = {name: given[name].detach().numpy() if name in given else None for name in [*oracle_names()]}
+    expected = oracle.lif(
+        **arrays,
+        grad_spikes=upstream[0].numpy(),
+        grad_membrane=upstream[1].numpy(),
+        reset=reset,
+        strict=strict,
+        detach_reset=detach_reset,
+        surrogate=formula,
+    )
+    np.testing.assert_array_equal(outputs[0].detach(), expected.spikes)
+    np.testing.assert_allclose(outputs[1].detach(), expected.membrane, rtol=1e-12, atol=1e-12)
+    for name, grad in grads.items():
+        reference = getattr(expected, name)
+        scale = 1 + np.abs(reference).max()
+        np.testing.assert_allclose(grad / scale, reference / scale, rtol=0, atol=1e-11, err_msg=name)
+
+
+def oracle_names():
+    return "current", "weight", "decay", "threshold", "state"
+
+
+@pytest.mark.parametrize("detach_reset", [False, True])
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_gradcheck_with_a_smooth_step(monkeypatch, recurrent, reset, detach_reset):
+    """With the step replaced by the surrogate's antiderivative, the gradients are true ones and gradcheck applies."""
+
+    def smooth(x, surrogate, *, strict):
+        return torch.atan(math.pi / 2 * surrogate.alpha * x) / math.pi + 0.5
+
+    monkeypatch.setattr(sys.modules["bregma.dynamics.lif"], "spike", smooth)
+    given, _ = problem(3, 4, 2, 3)
+    if not recurrent:
+        del given["weight"]
+    run = recurrent_lif if recurrent else lif
+
+    def outputs(*values):
+        return run(**dict(zip(given, values, strict=True)), reset=reset, detach_reset=detach_reset)
+
+    values = tuple(given.values())
+    if detach_reset and reset != "none":  # what detaching leaves out is not nothing
+        assert not torch.autograd.gradcheck(outputs, values, raise_exception=False)
+    else:
+        assert torch.autograd.gradcheck(outputs, values)
+        assert torch.autograd.gradgradcheck(outputs, values)
+
+
+# --- snnTorch ---------------------------------------------------------------------------------------------------------
+
+
+def in_float64(function):
+    """A surrogate function of snnTorch that does not round the spikes, and with them their gradient, to float32."""
+
+    class InDtype(function):
+        @staticmethod
+        def forward(ctx, x, constant):
+            return function.forward(ctx, x, constant).to(x.dtype)
+
+    return InDtype
+
+
+def snntorch_surrogate(name, rounded):
+    surrogate = pytest.importorskip("snntorch").surrogate
+    function, constant = {"atan": (surrogate.ATan, 2.0), "fast_sigmoid": (surrogate.FastSigmoid, 25)}[name]
+    function = function if rounded else in_float64(function)
+    return lambda x: function.apply(x, constant)
+
+
+snntorch_cases = [
+    pytest.mark.parametrize(("surrogate", "name"), [(ATan(2.0), "atan"), (FastSigmoid(25.0), "fast_sigmoid")]),
+    pytest.mark.parametrize(("steps", "batch", "n"), [(1, 1, 1), (2, 3, 1), (25, 2, 7), (60, 4, 16)]),
+    pytest.mark.parametrize("seed", range(4)),
+]
+
+
+def cases(test):
+    for mark in snntorch_cases:
+        test = mark(test)
+    return test
+
+
+@cases
+@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
+def test_equals_snntorch_leaky(seed, steps, batch, n, surrogate, name, reset):
+    snntorch = pytest.importorskip("snntorch")
+    given, upstream = problem(seed, steps, batch, n)
+    del given["weight"]
+    upstream = upstream[0].float().double(), upstream[1]  # snnTorch's spikes, and so their gradients, are float32
+    peer = snntorch.Leaky(
+        beta=given["decay"],
+        threshold=given["threshold"],
+        spike_grad=snntorch_surrogate(name, rounded=True),
+        reset_mechanism=reset,
+        reset_delay=True,
+    )
+    membrane, train = given["state"], []
+    for current in given["current"].unbind(0):
+        spikes, membrane = peer(current, membrane)
+        train.append(spikes)
+    theirs = torch.stack(train), membrane
+    ours = lif(**given, reset=reset, detach_reset=True, surrogate=surrogate)
+    compare(ours, theirs, upstream, given)
+
+
+@cases
+@pytest.mark.parametrize("reset", ["subtract", "none"])  # not "zero", see the test below
+def test_equals_snntorch_rleaky(seed, steps, batch, n, surrogate, name, reset):
+    given, upstream = problem(seed, steps, batch, n, with_state=False)
+    theirs = rleaky(given, snntorch_surrogate(name, rounded=False), reset)
+    ours = recurrent_lif(**given, reset=reset, detach_reset=True, surrogate=surrogate)
+    compare(ours, theirs, upstream, given)
+
+
+def test_snntorch_rleaky_zero_is_another_reset():
+    """RLeaky throws away the input of the step after a spike too; Leaky and bregma only the membrane."""
+    given = {
+        "current": torch.full((2, 1, 1), 1.5, dtype=F64),
+        "weight": torch.zeros(1, 1, dtype=F64),
+        "decay": torch.tensor(0.5, dtype=F64),
+        "threshold": torch.tensor(1.0, dtype=F64),
+    }
+    assert rleaky(given, snntorch_surrogate("atan", rounded=False), "zero")[1].item() == 0
+    assert recurrent_lif(**given, reset="zero")[1].item() == 1.5
+
+
+def rleaky(given, surrogate, reset):
+    """Spikes and last membrane of snnTorch's RLeaky from rest."""
+    snntorch = pytest.importorskip("snntorch")
+    peer = snntorch.RLeaky(
+        beta=given["decay"],
+        linear_features=given["weight"].shape[0],
+        threshold=given["threshold"],
+        spike_grad=surrogate,
+        reset_mechanism=reset,
+        reset_delay=True,
+    )
+    del peer.recurrent
+    peer.recurrent = lambda spikes: torch.nn.functional.linear(spikes, given["weight"])
+    spikes = membrane = torch.zeros_like(given["current"][0])
+    train = []
+    for current in given["current"].unbind(0):
+        spikes, membrane = peer(current, spikes, membrane)
+        train.append(spikes)
+    return torch.stack(train), membrane
+
+
+def compare(ours, theirs, upstream, given):
+    assert torch.equal(ours[0], theirs[0].to(F64))
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-12, atol=1e-12)
+    inputs = list(given.values())
+    for name, mine, peers in zip(
+        given, gradients(ours, upstream, inputs), gradients(theirs, upstream, inputs), strict=True
+    ):
+        scale = 1 + peers.abs().max()
+        torch.testing.assert_close(
+            mine / scale, peers / scale, rtol=0, atol=1e-11, msg=lambda m, name=name: f"{name} {m}"
+        )
+
+
+def test_the_comparison_sees_spikes():
+    given, _ = problem(0, 25, 2, 7)
+    spikes, _ = recurrent_lif(**given)
+    assert 0.1 < spikes.mean() < 0.9
+
+
+# --- chunks, rest, ties -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    steps=st.integers(2, 12),
+    cut=st.integers(1, 11),
+    reset=st.sampled_from(RESETS),
+    strict=st.booleans(),
+    detach_reset=st.booleans(),
+)
+def test_chunks_equal_the_whole(recurrent, seed, steps, cut, reset, strict, detach_reset):
+    cut = min(cut, steps - 1)
+    given, upstream = problem(seed, steps, 2, 3)
+    if not recurrent:
+        del given["weight"]
+    run = recurrent_lif if recurrent else lif
+    options = {"reset": reset, "strict": strict, "detach_reset": detach_reset}
+    whole = run(**given, **options)
+    rest = {name: value for name, value in given.items() if name not in ("current", "state")}
+    first, state = run(given["current"][:cut], **rest, state=given["state"], **options)
+    second, state = run(given["current"][cut:], **rest, state=state, **options)
+    parts = torch.cat([first, second]), state
+    assert torch.equal(parts[0], whole[0])
+    torch.testing.assert_close(parts[1], whole[1], rtol=1e-14, atol=1e-14)
+    inputs = list(given.values())
+    for ours, theirs in zip(gradients(parts, upstream, inputs), gradients(whole, upstream, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_integrate_is_lif_without_reset_and_chunks():
+    given, upstream = problem(5, 9, 2, 3)
+    current, decay, state = given["current"], given["decay"], given["state"]
+    trace, last = integrate(current, decay, state)
+    for t in range(9):
+        _, membrane = lif(current[: t + 1], decay, 1.0, state, reset="none")
+        torch.testing.assert_close(trace[t], membrane)
+    torch.testing.assert_close(last, trace[-1])
+    first, middle = integrate(current[:4], decay, state)
+    second, end = integrate(current[4:], decay, middle)
+    inputs = [current, decay, state]
+    whole = gradients((trace, last), upstream, inputs)
+    parts = gradients((torch.cat([first, second]), end), upstream, inputs)
+    for ours, theirs in zip(parts, whole, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_at_rest_nothing_fired_before():
+    """From rest the step before the first has no spike, so the threshold gets no gradient from it."""
+    threshold = torch.tensor(1.0, dtype=F64, requires_grad=True)
+    _, membrane = lif(torch.zeros(1, 1, 1, dtype=F64), 0.5, threshold)
+    assert not membrane.requires_grad or torch.autograd.grad(membrane.sum(), threshold)[0] == 0
+    zeros = torch.zeros(1, 2, dtype=F64)
+    given, _ = problem(0, 6, 1, 2, with_state=False)
+    assert torch.equal(recurrent_lif(**given)[0], recurrent_lif(**given, state=zeros)[0])
+
+
+@pytest.mark.parametrize(("strict", "fired"), [(True, [0, 0, 1]), (False, [0, 1, 1])])
+def test_tie_at_the_threshold(strict, fired):
+    spikes, _ = lif(torch.tensor([[[0.75, 1.0, 1.25]]]), 0.5, 1.0, strict=strict)
+    assert spikes.flatten().tolist() == fired
+
+
+@pytest.mark.parametrize(("strict", "after"), [(True, 0.5), (False, -0.5)])
+def test_tie_in_the_state(strict, after):
+    """A state handed over exactly at threshold is reset on the next step only if a tie fires."""
+    _, membrane = lif(torch.zeros(1, 1, 1), 0.5, 1.0, torch.ones(1, 1), strict=strict)
+    assert membrane.item() == after
+
+
+# --- compile, devices, dtypes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing
+@pytest.mark.parametrize("reset", RESETS)
+def test_compiles_into_one_graph(reset):
+    given, upstream = problem(1, 5, 2, 3)
+    torch._dynamo.reset()
+    compiled = torch.compile(recurrent_lif, backend="aot_eager", fullgraph=True)
+    ours, eager = compiled(**given, reset=reset), recurrent_lif(**given, reset=reset)
+    assert torch.equal(ours[0], eager[0])
+    inputs = list(given.values())
+    for mine, theirs in zip(gradients(ours, upstream, inputs), gradients(eager, upstream, inputs), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_meta_device_gives_shapes():
+    current = torch.empty(5, 2, 3, device="meta")
+    spikes, state = recurrent_lif(current, torch.empty(3, 3, device="meta"), 0.9, 1.0)
+    assert (spikes.shape, state.shape, spikes.device.type) == ((5, 2, 3), (2, 3), "meta")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("constants", [torch.float32, torch.float64])
+def test_all_is_computed_in_the_dtype_of_the_current(dtype, constants):
+    decay, threshold = torch.full((3,), 0.9, dtype=constants), torch.full((3,), 1.0, dtype=constants)
+    weight = torch.eye(3, dtype=constants)
+    outputs = recurrent_lif(torch.ones(4, 2, 3, dtype=dtype), weight, decay, threshold)
+    assert [output.dtype for output in outputs] == [dtype, dtype]
+    outputs = integrate(torch.ones(4, 2, 3, dtype=dtype), decay)
+    assert [output.dtype for output in outputs] == [dtype, dtype]
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+GOOD = {"current": torch.ones(4, 2, 3), "weight": torch.eye(3), "decay": 0.9, "threshold": 1.0, "state": None}
+TIME_MAJOR = r"current must be time-major \(T, B, n\) with T, B, n >= 1, got shape "
+NOT_FINITE = (
+    r"membrane became NaN or infinite in 1 of 3 neurons: current, state, decay, threshold and weight must be finite"
+)
+
+
+def with_nan(shape, at):
+    value = torch.zeros(shape)
+    value[at] = math.nan
+    return value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("current", [[1.0]], TypeError, r"current must be a floating-point tensor, got list"),
+        ("current", torch.ones(4, 2, 3, dtype=torch.int64), TypeError, r"current .* tensor, got torch.int64"),
+        ("current", torch.ones(4, 2, 3, dtype=torch.bool), TypeError, r"current .* tensor, got torch.bool"),
+        ("current", torch.ones(2, 3), ValueError, TIME_MAJOR + r"\(2, 3\)"),
+        ("current", torch.tensor(1.0), ValueError, TIME_MAJOR + r"\(\)"),
+        ("current", torch.ones(4, 2, 1, 3), ValueError, TIME_MAJOR + r"\(4, 2, 1, 3\)"),
+        ("current", torch.ones(0, 2, 3), ValueError, TIME_MAJOR + r"\(0, 2, 3\)"),
+        ("current", torch.ones(4, 0, 3), ValueError, TIME_MAJOR + r"\(4, 0, 3\)"),
+        ("current", torch.ones(4, 2, 0), ValueError, TIME_MAJOR + r"\(4, 2, 0\)"),
+        ("current", with_nan((4, 2, 3), (1, 0, 2)), ValueError, NOT_FINITE),
+        ("state", with_nan((2, 3), (1, 0)), ValueError, NOT_FINITE),
+        ("state", torch.ones(3), ValueError, r"state must be \(B, n\) = \(2, 3\), got shape \(3,\)"),
+        ("state", torch.ones(3, 2), ValueError, r"state must be \(B, n\) = \(2, 3\), got shape \(3, 2\)"),
+        ("state", 0.0, TypeError, r"state must be a tensor or None, got float"),
+        (
+            "state",
+            torch.ones(2, 3, dtype=F64),
+            TypeError,
+            r"state must have the dtype of current, torch.float32, got torch.float64",
+        ),
+        ("decay", 1.5, ValueError, r"decay must be in \[0, 1\], got 1.5"),
+        ("decay", -0.1, ValueError, r"decay must be in \[0, 1\], got -0.1"),
+        ("decay", math.nan, ValueError, r"decay must be in \[0, 1\], got nan"),
+        ("decay", "0.9", TypeError, r"decay must be a number or a tensor, got str"),
+        ("decay", True, TypeError, r"decay must be a number or a tensor, got bool"),
+        ("decay", torch.ones(2), ValueError, r"decay must be a number or \(3,\) for 3 neurons, got shape \(2,\)"),
+        ("decay", torch.ones(2, 1), ValueError, r"decay must be .* for 3 neurons, got shape \(2, 1\)"),
+        ("decay", torch.ones(3, dtype=torch.int32), TypeError, r"decay must be a number or .*, got torch.int32"),
+    ],
+)
+def test_bad_input(name, value, error, message):
+    given = {**GOOD, name: value}
+    with pytest.raises(error, match=f"^{message}$"):
+        recurrent_lif(**given)
+    del given["weight"]
+    with pytest.raises(error, match=f"^{message}$"):
+        lif(**given)
+    del given["threshold"]
+    with pytest.raises(error, match=f"^{message}$"):
+        integrate(**given)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("threshold", 0.0, ValueError, r"threshold must be a finite number > 0, got 0"),
+        ("threshold", -1, ValueError, r"threshold must be a finite number > 0, got -1"),
+        ("threshold", math.nan, ValueError, r"threshold must be a finite number > 0, got nan"),
+        ("threshold", math.inf, ValueError, r"threshold must be a finite number > 0, got inf"),
+        (
+            "threshold",
+            torch.ones(4),
+            ValueError,
+            r"threshold must be a number or \(3,\) for 3 neurons, got shape \(4,\)",
+        ),
+        ("reset", "hard", ValueError, r"reset must be one of subtract, subtract_decayed, zero, none, got 'hard'"),
+        ("weight", torch.ones(3), ValueError, r"weight must be \(3, 3\) for a current of 3 neurons, got shape \(3,\)"),
+        ("weight", torch.ones(4, 3), ValueError, r"weight must be \(3, 3\) for .*, got shape \(4, 3\)"),
+        ("weight", torch.ones(3, 3, dtype=torch.int8), TypeError, r"weight must be a .* tensor, got torch.int8"),
+        ("weight", np.eye(3), TypeError, r"weight must be a floating-point tensor, got ndarray"),
+        ("weight", with_nan((3, 3), (0, 0)), ValueError, NOT_FINITE),
+    ],
+)
+def test_bad_input_of_spiking_layers(name, value, error, message):
+    with pytest.raises(error, match=f"^{message}$"):
+        recurrent_lif(**{**GOOD, name: value})
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_nan_is_found_whatever_reset_and_decay(reset, decay):
+    """With decay 0 a membrane forgets everything but NaN."""
+    with pytest.raises(ValueError, match="NaN or infinite in 1 of 2 neurons"):
+        lif(with_nan((6, 1, 2), (0, 0, 1)), decay, 1.0, reset=reset)
