@@ -1,0 +1,119 @@
+"""Finding and opening data files: plain or packed, under the data root or where the user says."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from bregma.data.sources import DATASETS, default_root
+
+#: A packed file that would unpack to more than this is refused: unpack it on disk first.
+MOST_UNPACKED = 4 * 1024**3
+
+
+def find_file(dataset: str, names: Iterable[str], root: Path | None = None) -> Path:
+    """The first of `names` that exists in `root/dataset` or in `root`.
+
+    Args:
+        dataset: Name of the data set, which is also its folder's.
+        names: File or folder names, the preferred one first.
+        root: Data folder; `default_root()` if None.
+
+    Raises:
+        FileNotFoundError: If none is there; the message says what to put where.
+    """
+    folder = default_root() if root is None else Path(root)
+    wanted = list(names)
+    for name in wanted:
+        for place in (folder / dataset, folder):
+            if (place / name).exists():
+                return place / name
+    raise FileNotFoundError(missing_message(dataset, wanted[0], folder))
+
+
+def missing_message(dataset: str, name: str, root: Path) -> str:
+    """One line: which file is missing, and the two ways to have it."""
+    return (
+        f"{dataset}: {name} not found; run `bregma data --fetch {dataset}`, or put it into {root / dataset} "
+        f"(root or BREGMA_DATA names the folder {root}); official page: {DATASETS[dataset].url}"
+    )
+
+
+def safe_members(archive: zipfile.ZipFile, path: Path) -> list[str]:
+    """Names of the files in a zip archive.
+
+    Raises:
+        ValueError: If one of them lies outside the archive's folder ("../x", "/x", "C:x").
+    """
+    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in name:
+            raise ValueError(f"{path}: zip archive holds a path outside its folder ({name!r}); do not use it")
+    return names
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a zip archive, checked.
+
+    Raises:
+        ValueError: If it is truncated or no zip archive, or holds a path outside its folder.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{path}: truncated or damaged zip archive ({error}); delete it and fetch again") from None
+    safe_members(archive, path)
+    return archive
+
+
+def read_packed(path: Path, suffix: str = "") -> bytes:
+    """Content of a file, unpacked if it is gzipped or the one file (ending in `suffix`) in a zip archive.
+
+    Whether it is packed is told by its first bytes, not its name.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, or would unpack to more than 4 GiB.
+    """
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    try:
+        if magic[:2] == b"\x1f\x8b":
+            return _gunzip(path)
+        if magic == b"PK\x03\x04":
+            return _unzip_one(path, suffix)
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: truncated or damaged archive ({error}); delete it and fetch again") from None
+    return Path(path).read_bytes()
+
+
+def _gunzip(path: Path) -> bytes:
+    pieces, total = [], 0
+    with gzip.open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            pieces.append(piece)
+            total += len(piece)
+            if total > MOST_UNPACKED:
+                raise ValueError(f"{path}: unpacks to more than {MOST_UNPACKED} bytes; unpack it with gunzip first")
+    return b"".join(pieces)
+
+
+def _unzip_one(path: Path, suffix: str) -> bytes:
+    with open_zip(path) as archive:
+        names = [name for name in safe_members(archive, path) if name.endswith(suffix)]
+        if len(names) != 1:
+            raise ValueError(f"{path}: zip archive must hold exactly one file *{suffix}, got {len(names)}")
+        size = archive.getinfo(names[0]).file_size
+        if size > MOST_UNPACKED:
+            raise ValueError(f"{path}: unpacks to {size} bytes, more than {MOST_UNPACKED}; unpack it first")
+        return archive.read(names[0])
+
+
+def same_process(pid: int | None) -> bool:
+    """Whether a handle opened by process `pid` may be used here: a forked worker must open its own."""
+    return pid == os.getpid()
