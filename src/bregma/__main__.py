@@ -1,0 +1,5 @@
+"""``python -m bregma``."""
+
+from bregma.cli import main
+
+main()

@@ -1,0 +1,235 @@
+"""The command ``bregma``: train, evaluate, report, data."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from bregma.runs.experiment import Experiment, recipe
+
+_console = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network and leave a run folder with its report.
+
+    Args:
+        experiment: what is trained on what.
+        out: run folder to make; runs/DATA-METHOD-TIME by default.
+        resume: run folder to go on with, instead of all else.
+        root: folder of the data files; BREGMA_DATA or ~/.cache/bregma by default.
+    """
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    out: Path | None = None
+    resume: Path | None = None
+    root: Path | None = None
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a finished run on unseen data.
+
+    Args:
+        run: run folder.
+        data: a data set other than the run's own, with frames of the same shape.
+        root: folder of the data files; BREGMA_DATA or ~/.cache/bregma by default.
+    """
+
+    run: tyro.conf.Positional[Path]
+    data: str | None = None
+    root: Path | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Draw the report of a run anew, or lay several runs side by side.
+
+    Args:
+        runs: run folders.
+        out: page to write; report.html in the run folder, or in the working directory for several runs.
+    """
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """List the data sets: what each is, where it comes from, its licence, and what is here of it.
+
+    Args:
+        name: tell more about one data set.
+        fetch: download its files.
+        verify: check its files against their checksums.
+        root: folder of the data files; BREGMA_DATA or ~/.cache/bregma by default.
+    """
+
+    name: tyro.conf.Positional[str | None] = None
+    fetch: bool = False
+    verify: bool = False
+    root: Path | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: run a command; bad input ends with one line and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.exit(_run(words))
+    except BrokenPipeError:
+        sys.exit(1)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"bregma: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(words: list[str]) -> int:
+    command = tyro.cli(
+        Annotated[Train, tyro.conf.subcommand("train", default=Train(_recommended(words)))]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Data, tyro.conf.subcommand("data")],
+        prog="bregma",
+        description="Train sparse spiking neural networks by mathematical optimisation.",
+        args=words,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    runners: dict[type, Callable[[Any], int]] = {Train: _train, Evaluate: _evaluate, Report: _report, Data: _data}
+    return runners[type(command)](command)
+
+
+def _recommended(words: list[str]) -> Experiment:
+    """Settings recommended for the data set named on the command line; they are the defaults that --help shows."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--data", default="digits")
+    return recipe(parser.parse_known_args(words)[0].data)
+
+
+def _train(command: Train) -> int:
+    # Imported late: `bregma --help` should not wait for torch.
+    from bregma.data import load
+    from bregma.runs.folder import Config, RunFolder, environment
+    from bregma.runs.loop import train
+    from bregma.runs.progress import ProgressBar
+    from bregma.runs.report import write_report
+
+    experiment = command.experiment
+    folder = RunFolder(command.resume or command.out or _new_folder(experiment))
+    if command.resume:
+        experiment = folder.config().experiment
+    splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)
+    if not command.resume:
+        sample = splits.train
+        folder.create(
+            Config(
+                experiment,
+                tuple(sample.frame_shape),
+                sample.steps,
+                sample.classes,
+                splits.title,
+                splits.synthetic,
+                environment(),
+            )
+        )
+    with _StopOnInterrupt() as stop, ProgressBar(_console, experiment, len(splits.train)) as bar:
+        summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
+    if summary is None:
+        _console.print(f"stopped; go on with: bregma train --resume {folder.path}")
+        return 130
+    report = write_report([folder])
+    _console.print(
+        f"test accuracy {summary['test_accuracy']:.2%} at density {summary['density']:.3f} "
+        f"({summary['nonzero']:,} of {summary['parameters']:,} weights) in {summary['seconds']:.0f} s"
+    )
+    print(report)
+    return 0
+
+
+def _new_folder(experiment: Experiment) -> Path:
+    name = Path(experiment.data).name.split(".")[0]
+    return Path("runs") / f"{name}-{experiment.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+class _StopOnInterrupt:
+    """True once Ctrl-C was pressed; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> "_StopOnInterrupt":
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        return self.requested
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def _evaluate(command: Evaluate) -> int:
+    import json
+
+    from bregma.data import load
+    from bregma.runs.build import load_network
+    from bregma.runs.evaluate import evaluate
+    from bregma.runs.folder import RunFolder
+
+    folder = RunFolder(command.run)
+    config = folder.config()
+    name = command.data or config.experiment.data
+    splits = load(name, root=command.root, steps=config.steps, seed=config.experiment.seed)
+    if tuple(splits.test.frame_shape) != config.frame_shape:
+        raise ValueError(
+            f"data: frames of {name} are {tuple(splits.test.frame_shape)}, the network takes {config.frame_shape}"
+        )
+    result = evaluate(load_network(folder), splits.test)
+    print(
+        json.dumps(
+            {
+                "run": str(folder.path),
+                "data": name,
+                "test_accuracy": result.accuracy,
+                "test_loss": result.loss,
+                "firing_rates": result.firing_rates,
+            },
+            indent=2,
+        )
+    )
+    return 0
+
+
+def _report(command: Report) -> int:
+    from bregma.runs.folder import RunFolder
+    from bregma.runs.report import write_report
+
+    if not command.runs:
+        raise ValueError("runs: name at least one run folder")
+    print(write_report([RunFolder(run) for run in command.runs], command.out))
+    return 0
+
+
+def _data(command: Data) -> int:
+    from bregma.data import DATASETS, fetch, verify
+
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""From the fields of an experiment to the objects that train: network, optimizer, schedule of the learning rate."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from bregma.nn import SpikingMLP
+from bregma.optim import AdaBreg, LinBreg, ProxSGD, param_groups
+from bregma.runs.experiment import Experiment
+from bregma.runs.folder import Config, RunFolder
+
+
+def build_network(config: Config) -> SpikingMLP:
+    """The network of a run, its weights drawn from torch's generator."""
+    experiment = config.experiment
+    return SpikingMLP(
+        math.prod(config.frame_shape),
+        experiment.hidden,
+        len(config.classes),
+        recurrent=experiment.recurrent,
+        decay=experiment.decay,
+        readout_decay=experiment.readout_decay,
+        gain=experiment.gain,
+    )
+
+
+def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
+    """The optimizer of a run; weight matrices carry the penalty, biases do not."""
+    lr = experiment.lr
+    if experiment.method == "adam":
+        return torch.optim.Adam(net.parameters(), lr=lr)
+    groups = param_groups(net, lam=experiment.lam, penalty=experiment.penalty)
+    if experiment.method == "proxsgd":
+        return ProxSGD(groups, lr=lr, momentum=0.9)
+    start = {"init": experiment.init, "init_density": experiment.init_density, "seed": experiment.seed}
+    if experiment.method == "linbreg":
+        return LinBreg(groups, lr=lr, momentum=0.9, **start)
+    return AdaBreg(groups, lr=lr, **start)
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, experiment: Experiment, total: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """Learning rate per step, as a factor of ``experiment.lr``."""
+    factors: dict[str, Callable[[float], float]] = {
+        "constant": lambda done: 1.0,
+        "cosine": _cosine,
+        "onecycle": lambda done: _cosine(1 - done / 0.3) if done < 0.3 else _cosine((done - 0.3) / 0.7),
+    }
+    factor = factors[experiment.schedule]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(min(step / total, 1.0)))
+
+
+def _cosine(done: float) -> float:
+    """From one at ``done = 0`` to a thousandth at ``done = 1``."""
+    return 0.001 + 0.999 * (1 + math.cos(math.pi * done)) / 2
+
+
+def load_network(folder: RunFolder) -> SpikingMLP:
+    """The network of a run with its best weights, in evaluation mode."""
+    net = build_network(folder.config())
+    weights = {name: tensor for name, tensor in folder.tensors("best").items() if not name.startswith("data/")}
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{folder.path}: best.safetensors does not fit config.toml ({error})") from error
+    net.eval()
+    return net

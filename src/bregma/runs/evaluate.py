@@ -1,0 +1,74 @@
+"""Accuracy of a true forward pass: hard spikes, no relaxation."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from bregma.data import FrameDataset, collate
+from bregma.nn import Record
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network does on a data set: share of right answers, mean loss, spikes per neuron and step."""
+
+    accuracy: float
+    loss: float
+    firing_rates: dict[str, float]
+
+
+@torch.no_grad()
+def evaluate(net: nn.Module, dataset: FrameDataset, batch_size: int = 256) -> Evaluation:
+    """Run ``net`` over the whole of ``dataset``.
+
+    Args:
+        net: maps frames (T, B, ...) to logits (B, classes).
+        dataset: samples and labels.
+        batch_size: samples at once; the result does not depend on it beyond rounding.
+
+    Returns:
+        Means over all samples.
+    """
+    was_training = net.training
+    net.eval()
+    right = loss = 0.0
+    rates: dict[str, float] = {}
+    for x, labels in DataLoader(dataset, batch_size=batch_size, collate_fn=collate, generator=torch.Generator()):
+        with Record(net) as record:
+            logits = net(x)
+        share = len(labels) / len(dataset)
+        right += (logits.argmax(1) == labels).sum().item()
+        loss += F.cross_entropy(logits, labels).item() * share
+        for name, rate in record.firing_rates().items():
+            rates[name] = rates.get(name, 0.0) + rate * share
+    net.train(was_training)
+    return Evaluation(right / len(dataset), loss, rates)
+
+
+@torch.no_grad()
+def sample_activity(net: nn.Module, dataset: FrameDataset, samples: int = 6) -> dict[str, Tensor]:
+    """Run the first sample of each of some classes and keep all that happens, for the figures.
+
+    Returns:
+        ``input`` (S, T, features), ``label`` and ``prediction`` (S,), ``spikes/<layer>`` (S, T, n) as bytes, and
+        ``scores`` (S, T, classes).
+    """
+    labels = dataset.labels
+    rows = [int((labels == label).nonzero()[0]) for label in labels.unique()[:samples]]
+    x, label = dataset.__getitems__(rows)
+    with Record(net) as record:
+        logits = net(x)
+    (scores,) = record.scores.values()
+    return {
+        "input": x.flatten(2).transpose(0, 1).contiguous(),
+        "label": label,
+        "prediction": logits.argmax(1),
+        "scores": scores.transpose(0, 1).contiguous(),
+        **{
+            f"spikes/{name}": spikes.transpose(0, 1).to(torch.uint8).contiguous()
+            for name, spikes in record.spikes.items()
+        },
+    }

@@ -1,0 +1,112 @@
+"""One experiment: what is trained on what, and how. A run is repeated from these fields and the seed alone."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from bregma import prox
+
+Method = Literal["adabreg", "adam", "linbreg", "proxsgd"]
+Schedule = Literal["cosine", "onecycle", "constant"]
+METHODS: tuple[Method, ...] = get_args(Method)
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run; written to ``config.toml``.
+
+    Args:
+        data: ``digits``, ``mnist``, ``psmnist``, ``nmnist``, ``shd``, ``ssc``, or the path of a file or folder.
+        method: optimizer.
+        lam: strength of the penalty; the dual must leave ``[-lam, lam]`` for a weight to live. Ignored by ``adam``.
+        penalty: penalty on the weight matrices, a name that `bregma.prox.get` knows.
+        init: where the dual starts: ``anchored``, ``shrink`` or ``sparse`` (see `bregma.AdaBreg`).
+        init_density: share of the weights that is alive at the start when ``init`` is ``sparse``.
+        lr: learning rate, at its peak if there is a schedule.
+        schedule: ``cosine`` to zero, ``onecycle`` (warm-up, then cosine), or ``constant``; per step.
+        epochs: passes over the training samples.
+        batch_size: samples per step.
+        clip: largest norm of the gradient.
+        hidden: neurons of each hidden layer.
+        recurrent: hidden neurons hear their own layer.
+        decay: membrane decay of the hidden neurons per time step.
+        readout_decay: decay of the readout per time step.
+        gain: scale of the first weights.
+        steps: time steps per sample; 0 for what the data set recommends.
+        seed: of the weights, the order of samples, and the cut into training and validation.
+    """
+
+    data: str = "digits"
+    method: Method = "adabreg"
+    lam: float = 0.05
+    penalty: str = "l1"
+    init: str = "sparse"
+    init_density: float = 0.1
+    lr: float = 5e-3
+    schedule: Schedule = "onecycle"
+    epochs: int = 30
+    batch_size: int = 32
+    clip: float = 1.0
+    hidden: tuple[int, ...] = (256,)
+    recurrent: bool = False
+    decay: float = 0.9
+    readout_decay: float = 0.9
+    gain: float = 3.0
+    steps: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("method", METHODS), ("schedule", SCHEDULES)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        prox.get(self.penalty)
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("lr", "clip", "gain"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a finite number > 0, got {value}")
+        for name in ("lam", "steps", "seed"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be >= 0, got {value}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as ``config.toml`` holds them."""
+        return dataclasses.asdict(self) | {"hidden": list(self.hidden)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Experiment":
+        """The inverse of `to_dict`; raises `ValueError` on a field it does not know."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"experiment has no field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        return cls(**values | {"hidden": tuple(values.get("hidden", cls.hidden))})
+
+
+#: What differs from the defaults of `Experiment` for a data set; a folder or file by path is taken as ``shd``.
+RECIPES: dict[str, dict[str, Any]] = {
+    "digits": {},
+    "mnist": {"hidden": (128,), "recurrent": True, "epochs": 10, "batch_size": 128},
+    "psmnist": {"hidden": (64, 212, 212), "recurrent": True, "epochs": 20, "batch_size": 128},
+    "nmnist": {"hidden": (512,), "epochs": 20, "batch_size": 64},
+    "shd": {"hidden": (256, 256), "recurrent": True, "epochs": 50, "batch_size": 128},
+    "ssc": {"hidden": (256, 256, 256), "recurrent": True, "epochs": 50, "batch_size": 128},
+}
+
+
+def recipe(data: str, **given: Any) -> Experiment:
+    """The experiment for a data set, its recommended settings overridden by what is given.
+
+    Example:
+        >>> recipe("mnist", epochs=2).epochs
+        2
+        >>> recipe("mnist").hidden
+        (128,)
+    """
+    return Experiment(**{"data": data, **RECIPES.get(data, RECIPES["shd"]), **given})

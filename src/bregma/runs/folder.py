@@ -1,0 +1,185 @@
+"""The folder that a run leaves: config, metrics, checkpoints, summary. Reads nothing that could run code.
+
+======================= =============================================================================================
+``config.toml``         the experiment, what network it needs, and the versions it ran with
+``metrics.jsonl``       one line per epoch
+``best.safetensors``    weights of the epoch with the best validation accuracy
+``last.safetensors``    weights of the last epoch
+``last.pt``             weights, optimizer, schedule, generator and progress: what ``--resume`` goes on from
+``sample.safetensors``  some test samples with the spikes and scores they cause, for the figures
+``summary.json``        the figures a script wants
+``figures/``            pictures, made from the files above
+``report.html``         one self-contained page
+======================= =============================================================================================
+"""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import tomlkit
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from bregma import __version__
+from bregma.runs.experiment import Experiment
+from bregma.runs.files import write_atomic, write_text
+
+FORMAT = 1
+_PACKAGES = ("torch", "numpy", "numba", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What ``config.toml`` holds.
+
+    Args:
+        experiment: every setting of the run.
+        frame_shape: shape of one input frame.
+        steps: time steps per sample.
+        classes: names of the classes.
+        title: what the data are.
+        synthetic: whether the recordings were simulated rather than measured.
+        environment: versions, threads, platform.
+    """
+
+    experiment: Experiment
+    frame_shape: tuple[int, ...]
+    steps: int
+    classes: tuple[str, ...]
+    title: str
+    synthetic: bool
+    environment: dict[str, str]
+
+
+class RunFolder:
+    """Reads and writes the files of one run.
+
+    Args:
+        path: the folder; it need not exist before `create`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def figures(self) -> Path:
+        """Where the pictures go."""
+        return self.path / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The page a person looks at."""
+        return self.path / "report.html"
+
+    def create(self, config: Config) -> None:
+        """Make the folder and write ``config.toml``; refuse a folder that already holds a run."""
+        if (self.path / "config.toml").exists():
+            raise ValueError(f"out: {self.path} already holds a run; choose another folder, or go on with --resume")
+        self.path.mkdir(parents=True, exist_ok=True)
+        document = {
+            "format": FORMAT,
+            "experiment": config.experiment.to_dict(),
+            "network": {
+                "frame_shape": list(config.frame_shape),
+                "steps": config.steps,
+                "classes": list(config.classes),
+            },
+            "data": {"title": config.title, "synthetic": config.synthetic},
+            "environment": config.environment,
+        }
+        write_text(self.path / "config.toml", tomlkit.dumps(document))
+
+    def config(self) -> Config:
+        """Read ``config.toml``; one clear error if this is no run, or one of another format."""
+        path = self.path / "config.toml"
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.path} holds no run: config.toml is missing")
+        try:
+            document = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
+        except (UnicodeDecodeError, tomlkit.exceptions.ParseError) as error:
+            raise ValueError(f"{path}: not a readable TOML file ({error})") from error
+        if document.get("format") != FORMAT:
+            raise ValueError(
+                f"{path}: run format {document.get('format')!r}, this version of bregma reads format {FORMAT}; "
+                "train it anew, or read it with the version named in the file"
+            )
+        try:
+            return Config(
+                experiment=Experiment.from_dict(document["experiment"]),
+                frame_shape=tuple(document["network"]["frame_shape"]),
+                steps=document["network"]["steps"],
+                classes=tuple(document["network"]["classes"]),
+                title=document["data"]["title"],
+                synthetic=document["data"]["synthetic"],
+                environment=document["environment"],
+            )
+        except KeyError as error:
+            raise ValueError(f"{path}: {error} is missing") from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The epochs so far, one dict each."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Replace ``metrics.jsonl``; a run has few epochs, so it is written whole and never torn."""
+        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write ``summary.json``."""
+        write_text(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+    def summary(self) -> dict[str, Any] | None:
+        """What ``summary.json`` says, or None before the run has ended."""
+        path = self.path / "summary.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def write_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
+        """Write ``name``.safetensors."""
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_atomic(self.path / f"{name}.safetensors", lambda part: safetensors.torch.save_file(contiguous, part))
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Read ``name``.safetensors."""
+        path = self.path / f"{name}.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; has the run finished its first epoch?")
+        try:
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+        return tensors
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Write ``last.pt``: tensors and plain values only, so that `torch.load(weights_only=True)` reads it."""
+        write_atomic(self.path / "last.pt", lambda part: torch.save(state, part))
+
+    def state(self) -> dict[str, Any]:
+        """Read ``last.pt``."""
+        path = self.path / "last.pt"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: there is nothing to go on from")
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+        except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... on a broken file
+            raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+        return state
+
+
+def environment() -> dict[str, str]:
+    """Versions, threads and platform, as ``config.toml`` keeps them."""
+    return {
+        "bregma": __version__,
+        **{package: version(package) for package in _PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": str(torch.get_num_threads()),
+    }

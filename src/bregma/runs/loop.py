@@ -1,0 +1,219 @@
+"""The training loop of the gradient methods. Every step can be the last: what it needs to go on is one dictionary."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from bregma.data import FrameDataset, Splits, collate
+from bregma.sparsity import density, layer_densities, nonzero, parameters
+from bregma.runs.build import build_network, build_optimizer, build_schedule, load_network
+from bregma.runs.evaluate import evaluate, sample_activity
+from bregma.runs.folder import RunFolder
+
+
+class Observer(Protocol):
+    """Who watches a run: the progress bar, or nobody."""
+
+    def step(self, epoch: int, loss: float) -> None:
+        """Called after each optimizer step."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Called after each epoch with its line of ``metrics.jsonl``."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come; plain values, part of the checkpoint."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    right: int = 0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_accuracy: float = -1.0
+    best_loss: float = float("inf")
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Session:
+    """One run under way: network, optimizer, schedule and progress, saved and restored together.
+
+    Args:
+        folder: an existing run folder.
+        splits: the data it was made for.
+    """
+
+    def __init__(self, folder: RunFolder, splits: Splits) -> None:
+        self.folder = folder
+        self.splits = splits
+        self.experiment = folder.config().experiment
+        torch.manual_seed(self.experiment.seed)
+        self.net = build_network(folder.config())
+        self.optimizer = build_optimizer(self.net, self.experiment)
+        per_epoch = -(-len(splits.train) // self.experiment.batch_size)
+        self.schedule = build_schedule(self.optimizer, self.experiment, per_epoch * self.experiment.epochs)
+        self.progress = Progress()
+
+    def save(self) -> None:
+        """Write the checkpoint that `restore` reads."""
+        self.folder.write_state(
+            {
+                "weights": self.net.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "generator": torch.get_rng_state(),
+                "progress": asdict(self.progress),
+            }
+        )
+
+    def restore(self) -> None:
+        """Go back to where `save` was called last."""
+        state = self.folder.state()
+        self.net.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["generator"])
+        self.progress = Progress(**state["progress"])
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What a safetensors file of this run holds: the network, and what the data need to be repeated."""
+        carried = {f"data/{name}": tensor for name, tensor in self.splits.train.carried.items()}
+        return {**self.net.state_dict(), **carried}
+
+
+def train(
+    folder: RunFolder,
+    splits: Splits,
+    *,
+    resume: bool = False,
+    observer: Observer | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+    """Train the experiment of a run folder to its end.
+
+    Args:
+        folder: an existing run folder (`RunFolder.create`).
+        splits: data; the test part is touched once, at the end.
+        resume: go on from ``last.pt``; the result equals that of an uninterrupted run bit for bit.
+        observer: is told of every step and epoch.
+        should_stop: asked after every step; when true the checkpoint is written and training ends early.
+
+    Returns:
+        What ``summary.json`` holds, or None if stopped early.
+
+    Raises:
+        ValueError: the loss is no longer finite; the last checkpoint is kept.
+    """
+    session = Session(folder, splits)
+    if resume:
+        session.restore()
+    progress = session.progress
+    session.net.train()
+    started = time.perf_counter() - progress.seconds
+    while progress.epoch < session.experiment.epochs:
+        for x, labels in _batches(splits.train, session.experiment.batch_size, session.experiment.seed, progress):
+            loss = _step(session, x, labels)
+            progress.seconds = time.perf_counter() - started
+            if observer:
+                observer.step(progress.epoch + 1, loss)
+            if should_stop():
+                session.save()
+                return None
+        _end_epoch(session)
+        progress.seconds = time.perf_counter() - started
+        if observer:
+            observer.epoch(progress.rows[-1])
+    return _finish(session)
+
+
+def _batches(
+    dataset: FrameDataset, batch_size: int, seed: int, progress: Progress
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What is left of the epoch under way. The order follows from seed and epoch alone, so nothing of it is saved."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + progress.epoch)
+    order = torch.randperm(len(dataset), generator=generator).split(batch_size)
+    rows = [part.tolist() for part in order[progress.batch :]]
+    yield from DataLoader(dataset, batch_sampler=rows, collate_fn=collate, generator=generator)  # type: ignore[arg-type]
+
+
+def _step(session: Session, x: torch.Tensor, labels: torch.Tensor) -> float:
+    progress = session.progress
+    logits = session.net(x)
+    loss = F.cross_entropy(logits, labels)
+    value = loss.item()
+    if not torch.isfinite(loss):
+        raise ValueError(
+            f"loss became {value} in epoch {progress.epoch + 1}; a smaller lr than {session.experiment.lr} may help "
+            f"(the last checkpoint in {session.folder.path} is kept)"
+        )
+    session.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(session.net.parameters(), session.experiment.clip)
+    session.optimizer.step()
+    session.schedule.step()
+    progress.batch += 1
+    progress.loss_sum += value * len(labels)
+    progress.right += int((logits.argmax(1) == labels).sum())
+    return value
+
+
+def _end_epoch(session: Session) -> None:
+    """Validate, keep the best weights, write checkpoint and metrics."""
+    progress, samples = session.progress, len(session.splits.train)
+    validation = evaluate(session.net, session.splits.validation)
+    progress.epoch += 1
+    progress.rows.append(
+        {
+            "epoch": progress.epoch,
+            "lr": session.schedule.get_last_lr()[0],
+            "train_loss": progress.loss_sum / samples,
+            "train_accuracy": progress.right / samples,
+            "validation_loss": validation.loss,
+            "validation_accuracy": validation.accuracy,
+            "density": density(session.net),
+            "layer_density": layer_densities(session.net),
+            "nonzero": nonzero(session.net),
+            "firing_rates": validation.firing_rates,
+            "seconds": round(progress.seconds, 3),
+        }
+    )
+    progress.batch, progress.loss_sum, progress.right = 0, 0.0, 0
+    if (validation.accuracy, -validation.loss) > (progress.best_accuracy, -progress.best_loss):
+        progress.best_epoch = progress.epoch
+        progress.best_accuracy, progress.best_loss = validation.accuracy, validation.loss
+        session.folder.write_tensors("best", session.weights())
+    session.folder.write_tensors("last", session.weights())
+    session.save()
+    session.folder.write_metrics(progress.rows)
+
+
+def _finish(session: Session) -> dict[str, Any]:
+    """Test the best weights once and write the summary."""
+    progress, experiment, folder = session.progress, session.experiment, session.folder
+    net = load_network(folder)
+    test = evaluate(net, session.splits.test)
+    folder.write_tensors("sample", sample_activity(net, session.splits.test))
+    summary = {
+        "method": experiment.method,
+        "data": experiment.data,
+        "seed": experiment.seed,
+        "lam": experiment.lam,
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        "validation_accuracy": progress.best_accuracy,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "density": density(net),
+        "parameters": parameters(net),
+        "nonzero": nonzero(net),
+        "firing_rates": test.firing_rates,
+        "seconds": round(progress.seconds, 3),
+    }
+    folder.write_summary(summary)
+    return summary

@@ -1,0 +1,63 @@
+"""The progress bar of a training run."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bregma.runs.experiment import Experiment
+
+
+class ProgressBar:
+    """One line while training: epoch, loss, and the figures of the last validation.
+
+    Args:
+        console: where to draw; without a terminal one plain line per epoch is printed instead.
+        experiment: what is trained.
+        samples: number of training samples.
+    """
+
+    def __init__(self, console: Console, experiment: Experiment, samples: int) -> None:
+        self._console = console
+        self._epochs = experiment.epochs
+        self._per_epoch = -(-samples // experiment.batch_size)
+        self._figures = ""
+        self._loss: float | None = None
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            f"{experiment.method} on {experiment.data}", total=self._epochs * self._per_epoch, figures=""
+        )
+
+    def __enter__(self) -> "ProgressBar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def resume(self, done: int) -> None:
+        """Start at step ``done``."""
+        self._bar.update(self._task, completed=done)
+
+    def step(self, epoch: int, loss: float) -> None:
+        """Advance by one step; the loss shown is a running mean."""
+        self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
+        self._bar.update(self._task, advance=1, figures=f"loss {self._loss:.3f}{self._figures}")
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Show the figures of a validated epoch."""
+        rates = list(row["firing_rates"].values())
+        rate = sum(rates) / len(rates)
+        self._figures = f"  val {row['validation_accuracy']:.1%}  density {row['density']:.3f}  rate {rate:.3f}"
+        if not self._console.is_terminal:
+            self._console.print(f"epoch {row['epoch']}/{self._epochs}  loss {row['train_loss']:.3f}{self._figures}")
