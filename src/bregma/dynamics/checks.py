@@ -66,6 +66,12 @@ def check_range(name: Literal["decay", "threshold"], value: Tensor | float) -> N
         raise ValueError(f"{name} must be {_ALLOWED[name]}, got {value[~inside].flatten()[0].item():g}")
 
 
+def check_number(name: str, value: float, allowed: str, inside: bool) -> None:
+    """Raise if a number is not what is allowed."""
+    if not inside:
+        raise ValueError(f"{name} must be {allowed}, got {value:g}")
+
+
 def check_membrane(membrane: Tensor) -> None:
     """Raise if NaN or infinity got into the recurrence, judged from the last membrane (B, n).
 
