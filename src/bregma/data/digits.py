@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from bregma.data.binning import bin_events
-from bregma.data.dataset import DenseFrames, Splits, split_validation, stratified_cut
+from bregma.data.dataset import TEST_SEED, TEST_SHARE, DenseFrames, Splits, split_validation, stratified_cut
 from bregma.data.saccade import Camera, simulate
 
 CLASSES = tuple("0123456789")
@@ -23,9 +23,6 @@ CAMERA = Camera(height=20, width=20, amplitude=0.7)
 
 #: Microseconds that the frames divide: the three saccades.
 WINDOW_US = 310_000
-
-TEST_SHARE = 0.2
-TEST_SEED = 0
 
 
 def load_digit_events(*, steps: int | None = None, seed: int = 0, binary: bool = True) -> Splits:

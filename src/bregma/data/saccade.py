@@ -56,12 +56,12 @@ class Camera:
     height: int = 34
     width: int = 34
     amplitude: float = 1.0
-    log_contrast: float = 3.4148
-    threshold: float = 0.2357
+    log_contrast: float = 0.286
+    threshold: float = 0.0412
     mismatch: float = 0.1529
-    lowpass: float = 0.3559
-    refractory_us: float = 1114.5
-    jitter_us: float = 2740.3
+    lowpass: float = 0.188
+    refractory_us: float = 500.0
+    jitter_us: float = 1500.0
     noise: float = 0.0002717
     sensor_seed: int = 0
 
@@ -161,10 +161,9 @@ def _record_one(
     scratch: tuple[NDArray[np.int32], NDArray[np.int32]],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     count = record(
-        np.pad(image, 1),
+        np.pad(np.log1p(camera.log_contrast * image), 1),
         path,
         thresholds,
-        camera.log_contrast,
         camera.lowpass,
         camera.refractory_us,
         camera.jitter_us,

@@ -30,7 +30,6 @@ def record(
     image: NDArray[np.float32],
     path: NDArray[np.float64],
     thresholds: NDArray[np.float32],
-    log_contrast: float,
     lowpass: float,
     refractory: float,
     jitter: float,
@@ -42,10 +41,9 @@ def record(
     """Record one image; returns the number of events written, pixel by pixel.
 
     Args:
-        image: Brightness with a border of one zero pixel, shape (h + 2, w + 2).
+        image: Logarithmic brightness with a border of one zero pixel, shape (h + 2, w + 2).
         path: Position of the image's corner on the sensor at each millisecond, columns x and y, shape (M, 2).
         thresholds: ON and OFF thresholds, shape (2, height, width).
-        log_contrast: k of log(1 + k * v).
         lowpass: Share of the difference made up per millisecond.
         refractory: Microseconds.
         jitter: Standard deviation in microseconds.
@@ -60,6 +58,15 @@ def record(
     # Every random number is a hash of (seed, how many came before): no state but a counter.
     counter = (seed + np.uint64(1)) * _MIX_1
     skip = math.log1p(-noise) if noise < 1.0 else -math.inf
+    # The fractions of bilinear interpolation are the same for every pixel: pixels are whole numbers apart.
+    corner = np.empty((moments, 2), dtype=np.int64)
+    weights = np.empty((moments, 4))
+    for m in range(moments):
+        left, top = math.floor(1.0 - path[m, 0]), math.floor(1.0 - path[m, 1])
+        fu, fv = 1.0 - path[m, 0] - left, 1.0 - path[m, 1] - top
+        corner[m, 0], corner[m, 1] = left, top
+        weights[m, 0], weights[m, 1] = (1.0 - fv) * (1.0 - fu), (1.0 - fv) * fu
+        weights[m, 2], weights[m, 3] = fv * (1.0 - fu), fv * fu
     count = 0
     for y in range(height):
         for x in range(width):
@@ -70,16 +77,15 @@ def record(
             next_noise = math.inf if noise == 0.0 else 1000.0 * math.log(_uniform(counter)) / skip
             for m in range(moments):
                 # The brightness of the image at this pixel, by bilinear interpolation; dark outside of it.
-                u = x - path[m, 0] + 1.0
-                v = y - path[m, 1] + 1.0
+                j, i = x + corner[m, 0], y + corner[m, 1]
                 target = 0.0
-                if 0.0 <= u < columns - 1 and 0.0 <= v < rows - 1:
-                    i, j = int(v), int(u)
-                    a, b, c, d = image[i, j], image[i, j + 1], image[i + 1, j], image[i + 1, j + 1]
-                    if a + b + c + d > 0.0:
-                        fu, fv = u - j, v - i
-                        value = (1.0 - fv) * ((1.0 - fu) * a + fu * b) + fv * ((1.0 - fu) * c + fu * d)
-                        target = math.log1p(log_contrast * value)
+                if 0 <= j < columns - 1 and 0 <= i < rows - 1:
+                    target = (
+                        weights[m, 0] * image[i, j]
+                        + weights[m, 1] * image[i, j + 1]
+                        + weights[m, 2] * image[i + 1, j]
+                        + weights[m, 3] * image[i + 1, j + 1]
+                    )
                 if m == 0:
                     filtered = reference = target
                     continue
