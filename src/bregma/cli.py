@@ -126,6 +126,8 @@ def _train(command: Train) -> int:
     experiment = command.experiment
     folder = RunFolder(command.resume or command.out or _new_folder(experiment))
     if command.resume:
+        if command.out or experiment != recipe(experiment.data):
+            raise ValueError("resume goes on with the settings of the run; leave the other options out")
         experiment = folder.config().experiment
     splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)
     if not command.resume:
@@ -141,7 +143,7 @@ def _train(command: Train) -> int:
                 environment(),
             )
         )
-    with _StopOnInterrupt() as stop, ProgressBar(_console, experiment, len(splits.train)) as bar:
+    with _StopOnInterrupt() as stop, ProgressBar(_console, experiment) as bar:
         summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
     if summary is None:
         _console.print(f"stopped; go on with: bregma train --resume {folder.path}")

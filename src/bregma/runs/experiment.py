@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -9,8 +10,33 @@ from bregma import prox
 
 Method = Literal["adabreg", "adam", "linbreg", "proxsgd"]
 Schedule = Literal["cosine", "onecycle", "constant"]
+Init = Literal["anchored", "shrink", "sparse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+
+_POSITIVE = (lambda value: 0 < value < math.inf, "a finite number > 0")
+_NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, ">= 0 and finite")
+_COUNT = (lambda value: value >= 1, ">= 1")
+_SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
+
+#: What each field may be: a test, and how to say it.
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "method": (lambda value: value in METHODS, f"one of {', '.join(METHODS)}"),
+    "schedule": (lambda value: value in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+    "init": (lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}"),
+    "init_density": (lambda value: 0 < value <= 1, "in (0, 1]"),
+    "lam": _NOT_NEGATIVE,
+    "lr": _POSITIVE,
+    "clip": _POSITIVE,
+    "gain": _POSITIVE,
+    "epochs": _COUNT,
+    "batch_size": _COUNT,
+    "hidden": (lambda value: len(value) > 0 and min(value) >= 1, "one or more sizes, each >= 1"),
+    "decay": _SHARE,
+    "readout_decay": _SHARE,
+    "steps": _NOT_NEGATIVE,
+    "seed": (lambda value: 0 <= value < 2**32, ">= 0 and < 2**32"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +68,7 @@ class Experiment:
     method: Method = "adabreg"
     lam: float = 0.05
     penalty: str = "l1"
-    init: str = "sparse"
+    init: Init = "sparse"
     init_density: float = 0.1
     lr: float = 5e-3
     schedule: Schedule = "onecycle"
@@ -58,22 +84,11 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("method", METHODS), ("schedule", SCHEDULES)):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         prox.get(self.penalty)
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("lr", "clip", "gain"):
+        for name, (inside, allowed) in _ALLOWED.items():
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a finite number > 0, got {value}")
-        for name in ("lam", "steps", "seed"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be >= 0, got {value}")
+            if not inside(value):
+                raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as ``config.toml`` holds them."""
