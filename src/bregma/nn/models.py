@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from ..dynamics import ATan, Reset, Surrogate
-from .layers import LIF, Readout, RecurrentLIF
+from bregma.dynamics import ATan, Reset, Surrogate
+from bregma.nn.layers import LIF, Readout, RecurrentLIF
 
 
 class SpikingLayer(nn.Module):
@@ -61,6 +60,7 @@ class SpikingMLP(nn.Module):
         ValueError: sizes below one, or an input that does not flatten to ``inputs`` values.
 
     Example:
+        >>> import torch
         >>> net = SpikingMLP(12, hidden=(8,), classes=3)
         >>> net(torch.rand(5, 2, 3, 2, 2)).shape
         torch.Size([2, 3])
@@ -85,7 +85,8 @@ class SpikingMLP(nn.Module):
         sizes = (inputs, *hidden)
         if min((*sizes, classes)) < 1 or not hidden:
             raise ValueError(
-                f"inputs, hidden and classes must be >= 1 and hidden not empty, got {inputs}, {tuple(hidden)}, {classes}"
+                "inputs, hidden and classes must be >= 1 and hidden not empty, "
+                f"got {inputs}, {tuple(hidden)}, {classes}"
             )
         if not gain > 0:
             raise ValueError(f"gain must be > 0, got {gain}")
@@ -116,5 +117,6 @@ class SpikingMLP(nn.Module):
         x = x.flatten(2)
         for layer in self.hidden:
             x, _ = layer(x)
+        scores: Tensor
         scores, _ = self.readout(x)
         return scores.mean(0)

@@ -44,24 +44,26 @@ class Experiment:
     """Everything that decides a run; written to ``config.toml``.
 
     Args:
-        data: ``digits``, ``mnist``, ``psmnist``, ``nmnist``, ``shd``, ``ssc``, or the path of a file or folder.
+        data: digits, mnist, psmnist, nmnist, shd, ssc, or the path of a file or folder in the layout of one of them.
         method: optimizer.
-        lam: strength of the penalty; the dual must leave ``[-lam, lam]`` for a weight to live. Ignored by ``adam``.
-        penalty: penalty on the weight matrices, a name that `bregma.prox.get` knows.
-        init: where the dual starts: ``anchored``, ``shrink`` or ``sparse`` (see `bregma.AdaBreg`).
-        init_density: share of the weights that is alive at the start when ``init`` is ``sparse``.
-        lr: learning rate, at its peak if there is a schedule.
-        schedule: ``cosine`` to zero, ``onecycle`` (warm-up, then cosine), or ``constant``; per step.
+        lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam ignores it.
+        penalty: penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns, nuclear,
+            none.
+        init: how training starts. anchored: dense; shrink: dense, shrunk by lam at the first step; sparse: a random
+            part of the connections.
+        init_density: share of the connections that a sparse start keeps.
+        lr: learning rate; with a schedule, the highest.
+        schedule: course of the learning rate over all steps. cosine: down to zero; onecycle: up, then down; constant.
         epochs: passes over the training samples.
         batch_size: samples per step.
         clip: largest norm of the gradient.
         hidden: neurons of each hidden layer.
-        recurrent: hidden neurons hear their own layer.
-        decay: membrane decay of the hidden neurons per time step.
-        readout_decay: decay of the readout per time step.
-        gain: scale of the first weights.
+        recurrent: hidden neurons also hear their own layer.
+        decay: what a hidden neuron keeps of its membrane from one time step to the next, in [0, 1].
+        readout_decay: the same for the readout.
+        gain: scale of the first weights; higher makes more spikes.
         steps: time steps per sample; 0 for what the data set recommends.
-        seed: of the weights, the order of samples, and the cut into training and validation.
+        seed: of the first weights, the order of samples, and the cut into training and validation.
     """
 
     data: str = "digits"

@@ -146,7 +146,7 @@ def _batches(
     generator = torch.Generator().manual_seed(seed * 1_000_003 + progress.epoch)
     order = torch.randperm(len(dataset), generator=generator).split(batch_size)
     rows = [part.tolist() for part in order[progress.batch :]]
-    yield from DataLoader(dataset, batch_sampler=rows, collate_fn=collate, generator=generator)  # type: ignore[arg-type]
+    yield from DataLoader(dataset, batch_sampler=rows, collate_fn=collate, generator=generator)
 
 
 def _step(session: Session, x: torch.Tensor, labels: torch.Tensor) -> float:
