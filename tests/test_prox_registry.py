@@ -47,7 +47,7 @@ def test_unknown_names_list_the_known_ones(name):
 def test_a_ridge_that_is_no_number():
     with pytest.raises(ValueError, match="needs a number as RIDGE, got 'elastic_net:much'"):
         prox.get("elastic_net:much")
-    with pytest.raises(ValueError, match="ridge must be finite and >= 0, got -2.0"):
+    with pytest.raises(ValueError, match=r"ridge must be finite and >= 0, got -2\.0"):
         prox.get("elastic_net:-2")
 
 
