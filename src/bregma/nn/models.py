@@ -1,5 +1,6 @@
 """Networks made of the layers of this package."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -58,6 +59,7 @@ class SpikingMLP(nn.Module):
 
     Raises:
         ValueError: sizes below one, or an input that does not flatten to ``inputs`` values.
+        TypeError: an input of integers.
 
     Example:
         >>> import torch
@@ -110,9 +112,12 @@ class SpikingMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of frames (T, B, ...)."""
-        if x.dim() < 3 or x[0, 0].numel() != self.inputs:
+        if not x.is_floating_point():
+            raise TypeError(f"x must be floating-point frames, got {x.dtype}")
+        if x.dim() < 3 or 0 in x.shape or math.prod(x.shape[2:]) != self.inputs:
             raise ValueError(
-                f"x must be time-major (T, B, ...) with {self.inputs} values per frame, got shape {tuple(x.shape)}"
+                f"x must be time-major (T, B, ...) with T, B >= 1 and {self.inputs} values per frame, "
+                f"got shape {tuple(x.shape)}"
             )
         x = x.flatten(2)
         for layer in self.hidden:
