@@ -174,8 +174,8 @@ def stratified_cut(labels: ArrayLike, share: float, seed: int) -> tuple[NDArray[
 
     For each class in increasing order, the positions of its samples are permuted by one
     `numpy.random.RandomState(seed)`, a generator that numpy has frozen. In the resulting sequence of all samples,
-    number k (from 0) is cut off where `floor((k + 1) * share + 1/2)` exceeds `floor(k * share + 1/2)`: every class gives
-    its share to within one sample, and all together `round(share * N)`. Both parts come back in increasing order.
+    number k (from 0) is cut off where `floor((k + 1) * share + 1/2)` exceeds `floor(k * share + 1/2)`: every class
+    gives its share to within one sample, and all together `round(share * N)`. Both parts come back in increasing order.
 
     Args:
         labels: Class index of each sample, shape (N,).
@@ -195,7 +195,7 @@ def stratified_cut(labels: ArrayLike, share: float, seed: int) -> tuple[NDArray[
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), got {seed}")
     values = np.asarray(labels)
-    generator = np.random.RandomState(seed)  # noqa: NPY002 - frozen by numpy: the cut must never change
+    generator = np.random.RandomState(seed)  # frozen by numpy: the cut must never change
     order = np.concatenate([generator.permutation(np.flatnonzero(values == label)) for label in np.unique(values)])
     is_cut = np.zeros(len(values), dtype=bool)
     is_cut[order] = np.diff(np.floor(np.arange(len(values) + 1) * share + 0.5)) > 0

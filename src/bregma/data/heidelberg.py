@@ -261,7 +261,7 @@ def _parts_by_path(path: Path) -> dict[str, Path]:
         stems = {_stem(entry) for entry in training}
         if len(stems) != 1:
             found = ", ".join(sorted(stems)) or "none"
-            raise ValueError(f"{path}: folder must hold one *_train.h5 (or .h5.gz, .h5.zip), got {found}; name the file")
+            raise ValueError(f"{path}: folder must hold one *_train.h5 (.h5.gz, .h5.zip), got {found}; name the file")
         path = training[0]
     parts = {"train": path}
     match = _PART.match(path.name)

@@ -139,7 +139,7 @@ def load_nmnist(
 
     Args:
         root: Data folder.
-        path: Instead: a folder or zip archive that holds `Train` and `Test`, or a folder with the two official archives.
+        path: Instead: a folder or zip archive that holds `Train` and `Test`, or a folder with the official archives.
         steps: Number of frames T, >= 1; default 31, of 10 ms each.
         seed: Seed of the cut between training and validation.
         binary: Frames of zeros and ones; False counts the events.

@@ -5,10 +5,10 @@ N-MNIST was recorded by turning a neuromorphic camera before a screen (Orchard e
 usual model of an event camera: it reports a change of its low-pass filtered logarithmic brightness by more than a
 threshold, then rests.
 
-The constants were fitted on 50 of those recordings. On 1,000 of them, simulated from MNIST's images: 4,139 +- 913 events
-against 4,133 +- 1,154 real ones, share of darkening 0.500 against 0.500, last event at 309 ms against 308 ms; the numbers
-of events correlate by 0.93, maps of 12 time bins x 2 polarities x 34 x 34 pixels by 0.83 on average. The real recordings
-differ more from each other.
+The constants were fitted on 50 of those recordings. On 1,000 of them, simulated from MNIST's images: 4,139 +- 913
+events against 4,133 +- 1,154 real ones, share of darkening 0.500 against 0.500, last event at 309 ms against 308 ms;
+the numbers of events correlate by 0.93, maps of 12 time bins x 2 polarities x 34 x 34 pixels by 0.83 on average. The
+real recordings differ more from each other.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Camera:
         amplitude: Length of the saccades relative to those of N-MNIST, which span about 5 pixels.
         log_contrast: k in the brightness log(1 + k * v) of an image value v in [0, 1].
         threshold: Mean change of brightness that makes an event, ON and OFF alike.
-        mismatch: Standard deviation of the thresholds over the pixels, relative to their mean. The sensor is one and the
-            same for all recordings.
+        mismatch: Standard deviation of the thresholds over the pixels, relative to their mean. The sensor is one
+            and the same for all recordings.
         lowpass: Share of the remaining difference that a pixel's filtered brightness makes up in 1 ms, in (0, 1].
         refractory_us: Rest of a pixel after an event, in microseconds, >= 10.
         jitter_us: Standard deviation of the delay of an event, in microseconds.
@@ -151,7 +151,7 @@ def simulate(images: NDArray[np.floating], camera: Camera | None = None, *, firs
 @cache
 def _thresholds(camera: Camera) -> NDArray[np.float32]:
     """Thresholds of ON and OFF of each pixel, shape (2, height, width), at least 0.3 of the mean."""
-    generator = np.random.RandomState(camera.sensor_seed)  # noqa: NPY002 - frozen by numpy: the sensor must never change
+    generator = np.random.RandomState(camera.sensor_seed)  # frozen by numpy
     relative = 1 + camera.mismatch * generator.standard_normal((2, camera.height, camera.width))
     return (camera.threshold * np.maximum(relative, 0.3)).astype(np.float32)
 
@@ -190,6 +190,7 @@ def _record_one(
     scratch: tuple[NDArray[np.int32], NDArray[np.int32]],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     thresholds = _thresholds(camera)
+    rows = np.zeros((4, camera.width), dtype=np.float32)
     count = record(
         np.pad(np.log1p(np.float32(camera.log_contrast) * image), scene.padding),
         scene.corner,
@@ -201,7 +202,7 @@ def _record_one(
         camera.jitter_us / 1000,
         camera.noise,
         np.uint64(seed),
-        tuple(np.zeros((4, camera.width), dtype=np.float32)),
+        (rows[0], rows[1], rows[2], rows[3]),
         *scratch,
     )
     times, units = scratch[0][:count], scratch[1][:count]

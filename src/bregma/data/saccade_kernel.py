@@ -15,7 +15,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _TO_UNIT = 2.0**-53
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _uniform(counter: Any) -> Any:
     """Number in (0, 1) from a counter by the mixing function SplitMix64 (Steele, Lea, Flood 2014)."""
     z = counter * _GOLDEN
@@ -25,7 +25,7 @@ def _uniform(counter: Any) -> Any:
     return (float(z >> np.uint64(11)) + 0.5) * _TO_UNIT
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def record(
     canvas: NDArray[np.float32],
     corner: NDArray[np.uint64],
@@ -45,7 +45,8 @@ def record(
 
     Args:
         canvas: Logarithmic brightness of the image on a dark ground, wide enough for every offset of the path.
-        corner: Column and row of the canvas that the sensor's first pixel sees at each millisecond, uint64, shape (M, 2).
+        corner: Column and row of the canvas that the sensor's first pixel sees at each millisecond, uint64,
+            shape (M, 2).
         weights: Weights of the 2 x 2 canvas pixels that a sensor pixel sees between, shape (M, 4).
         thresholds: ON and OFF thresholds, shape (2, height, width).
         lowest: The lowest of the thresholds, float32.
