@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from bregma import __version__
 from bregma.runs.experiment import Experiment, recipe
@@ -77,15 +76,13 @@ class Data:
     """List the data sets: what each is, where it comes from, its licence, and what is here of it.
 
     Args:
-        name: tell more about one data set.
-        fetch: download its files.
-        verify: check its files against their checksums.
+        name: tell all about one data set and check its files against their digests.
+        fetch: download its files first.
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[NAME]", help_behavior_hint="")] = None
     fetch: bool = False
-    verify: bool = False
     root: MaybePath = None
 
 
@@ -127,9 +124,9 @@ def _recommended(words: list[str]) -> Experiment:
 
 
 def _train(command: Train) -> int:
-    # Imported late: `bregma --help` should not wait for torch.
+    # Imported late: matplotlib, scikit-learn and numba take a second that `bregma --help` should not.
     from bregma.data import load
-    from bregma.runs.folder import Config, RunFolder, environment
+    from bregma.runs.folder import RunFolder, describe
     from bregma.runs.loop import train
     from bregma.runs.progress import ProgressBar
     from bregma.runs.report import write_report
@@ -142,18 +139,7 @@ def _train(command: Train) -> int:
         experiment = folder.config().experiment
     splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)
     if not command.resume:
-        sample = splits.train
-        folder.create(
-            Config(
-                experiment,
-                tuple(sample.frame_shape),
-                sample.steps,
-                sample.classes,
-                splits.title,
-                splits.synthetic,
-                environment(),
-            )
-        )
+        folder.create(describe(experiment, splits))
     with _StopOnInterrupt() as stop, ProgressBar(_console, experiment) as bar:
         summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
     if summary is None:
@@ -200,7 +186,7 @@ def _evaluate(command: Evaluate) -> int:
     import json
 
     from bregma.data import load
-    from bregma.runs.build import load_network
+    from bregma.runs.build import build_network, load_weights
     from bregma.runs.evaluate import evaluate
     from bregma.runs.folder import RunFolder
 
@@ -212,7 +198,9 @@ def _evaluate(command: Evaluate) -> int:
         raise ValueError(
             f"data: frames of {name} are {tuple(splits.test.frame_shape)}, the network takes {config.frame_shape}"
         )
-    result = evaluate(load_network(folder), splits.test)
+    net = build_network(config)
+    load_weights(net, folder.tensors("best"), splits.test)
+    result = evaluate(net, splits.test)
     print(
         json.dumps(
             {
@@ -239,9 +227,21 @@ def _report(command: Report) -> int:
 
 
 def _data(command: Data) -> int:
-    from bregma.data import DATASETS, fetch, verify
+    from bregma.data import DATASETS
+    from bregma.runs.datasets import download, show_all, show_one
 
-    raise NotImplementedError
+    console = Console(highlight=False)
+    if command.name is None:
+        if command.fetch:
+            raise ValueError("fetch: name the data set to download")
+        show_all(console, command.root)
+        return 0
+    if command.name not in DATASETS:
+        raise ValueError(f"name must be one of {', '.join(DATASETS)}, got {command.name!r}")
+    if command.fetch:
+        download(console, command.name, command.root)
+    show_one(console, command.name, command.root)
+    return 0
 
 
 if __name__ == "__main__":

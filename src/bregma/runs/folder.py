@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from bregma import __version__
+from bregma.data import Splits
 from bregma.runs.experiment import Experiment
 from bregma.runs.files import write_bytes, write_text
 
@@ -177,6 +178,14 @@ class RunFolder:
         except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... on a broken file
             raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
         return state
+
+
+def describe(experiment: Experiment, splits: Splits) -> Config:
+    """The config of an experiment on its data."""
+    frames = splits.train
+    return Config(
+        experiment, frames.frame_shape, frames.steps, frames.classes, splits.title, splits.synthetic, environment()
+    )
 
 
 def environment() -> dict[str, str]:

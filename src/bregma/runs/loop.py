@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from bregma.data import FrameDataset, Splits, collate
-from bregma.runs.build import build_network, build_optimizer, build_schedule, load_network
+from bregma.runs.build import build_network, build_optimizer, build_schedule, load_weights, with_carried
 from bregma.runs.evaluate import evaluate, sample_activity
 from bregma.runs.folder import RunFolder
 from bregma.sparsity import density, layer_densities, nonzero, parameters
@@ -67,7 +67,7 @@ class Session:
         """Write the checkpoint that `restore` reads."""
         self.folder.write_state(
             {
-                "weights": self.net.state_dict(),
+                "weights": self.weights(),
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "generator": torch.get_rng_state(),
@@ -78,16 +78,15 @@ class Session:
     def restore(self) -> None:
         """Go back to where `save` was called last."""
         state = self.folder.state()
-        self.net.load_state_dict(state["weights"])
+        load_weights(self.net, state["weights"], self.splits.train)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["generator"])
         self.progress = Progress(**state["progress"])
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """What a safetensors file of this run holds: the network, and what the data need to be repeated."""
-        carried = {f"data/{name}": tensor for name, tensor in self.splits.train.carried.items()}
-        return {**self.net.state_dict(), **carried}
+        """What a checkpoint holds of network and data."""
+        return with_carried(self.net, self.splits.train)
 
 
 def train(
@@ -211,7 +210,8 @@ def _end_epoch(session: Session) -> None:
 def _finish(session: Session) -> dict[str, Any]:
     """Test the best weights once and write the summary."""
     progress, experiment, folder = session.progress, session.experiment, session.folder
-    net = load_network(folder)
+    net = session.net
+    load_weights(net, folder.tensors("best"), session.splits.test)
     test = evaluate(net, session.splits.test)
     folder.write_tensors("sample", sample_activity(net, session.splits.test))
     summary = {
