@@ -41,7 +41,7 @@ def sample_figure(config: Config, weights: dict[str, Array], sample: Sample) -> 
         sheet.text(0.03, top - 0.08, f"{layer_label(name)}, {shown}")
         if last:
             middle = (votes > 0).mean() * min(len(votes), _NEURONS) / 2
-            style.label_ends(axes, [(middle, f"speak for “{_short(classes[sample.label])}”", GREEN)])
+            style.label_ends(axes, [(middle, f"speak for “{short(classes[sample.label])}”", GREEN)])
         _time_axis(axes, len(spikes), labelled=False)
         top += hidden_height + _GAP
     sheet.text(0.03, top - 0.1, "class scores (readout membranes)")
@@ -60,7 +60,8 @@ def _words(sample: Sample, classes: tuple[str, ...], strip: bool, shape: tuple[i
     rates = "; ".join(f"{layer_label(name)} {spikes.sum():,} spikes" for name, spikes in sample.spikes.items())
     caption = (
         f"A test sample of class “{label}”, {verdict}{polarity}. Neurons of the last hidden layer are ordered by their "
-        f"weight to this class, those that speak for it in green; the score that is highest on average wins."
+        "weight to this class, those that speak for it in green. The score that is highest on average wins: that of "
+        "the class is green, that of its strongest rival purple."
     )
     start = "Pictures of the input and rasters" if strip else "Rasters"
     return caption, f"{start} over {len(sample.input)} time steps: input, then {rates}, then class scores; {verdict}."
@@ -139,7 +140,7 @@ def _dots(axes: Axes, spikes: Array, color: str, shift: float = 0.0) -> None:
     """One dot for each non-zero entry of (T, n), drawn as pixels: there may be very many."""
     time, neuron = np.nonzero(spikes)
     width, height = style.size_in_points(axes)
-    points = float(np.clip(min(0.7 * width / len(spikes), 2 * height / spikes.shape[1]), 0.9, 2.6))
+    points = float(np.clip(min(0.7 * width / len(spikes), 2 * height / spikes.shape[1]), 1.1, 2.6))
     (dots,) = axes.plot(time + shift, neuron, "o", color=color, markersize=points, mew=0)
     dots.set_rasterized(True)
 
@@ -170,11 +171,12 @@ def _scores(axes: Axes, sample: Sample, classes: tuple[str, ...]) -> None:
     for k, color in ((others[0] if others else None, PURPLE), (sample.label, GREEN)):
         if k is not None:
             axes.plot(time, sample.scores[:, k], color=color, linewidth=1.6)
-            ends.append((float(sample.scores[-1, k]), _short(classes[k]), color))
+            ends.append((float(sample.scores[-1, k]), short(classes[k]), color))
     axes.tick_params(left=False)
     style.label_ends(axes, ends)
 
 
-def _short(name: str, length: int = 16) -> str:
-    """Names come from outside and may be long."""
+def short(name: str, length: int = 16) -> str:
+    """Names come from outside: they may be long, or hold what cannot be printed."""
+    name = "".join(letter if letter.isprintable() else " " for letter in name)
     return name if len(name) <= length else name[: length - 1] + "…"

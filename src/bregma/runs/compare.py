@@ -65,27 +65,27 @@ def _notes(results: Sequence[Results], same: bool) -> list[str]:
 
 
 def _table(results: Sequence[Results], varying: list[str], colors: list[str], out: Path) -> str:
-    head = ["", "run", *varying, "test accuracy", "validation", "density", "weights not zero", "firing rate", "seconds"]
+    figures = ["test accuracy", "density", "validation accuracy", "weights not zero", "firing rate", "seconds"]
+    names = _names(results)
     rows = []
     for number, (result, color) in enumerate(zip(results, colors, strict=True), 1):
         settings = result.config.experiment.to_dict()
         key = f'<span class="key" style="color: {page.css_color(color)}">{number}</span>'
-        cells = [escape(cell) for cell in [*(_text(settings[name]) for name in varying), *_figures_of(result)]]
-        rows.append([key, _link(result, out), *cells])
-    first = 2 + len(varying)
-    return page.table("Summaries of the runs", head, rows, range(first, len(head)))
+        cells = [escape(cell) for cell in [*_figures_of(result), *(_text(settings[name]) for name in varying)]]
+        rows.append([key, _link(result, names[number - 1], out), *cells])
+    return page.table("Summaries of the runs", ["", "run", *figures, *varying], rows, range(2, 2 + len(figures)))
 
 
 def _figures_of(result: Results) -> list[str]:
-    """The last six cells of a row."""
+    """What was measured, as text."""
     if not result.rows:
         return ["–"] * 6
     last = result.summary or result.best
     rates = list(last["firing_rates"].values())
     return [
         percent(last["test_accuracy"]) if result.summary else f"epoch {len(result.rows)} of {_epochs(result)}",
-        percent(result.best["validation_accuracy"]),
         f"{last['density']:.3f}",
+        percent(result.best["validation_accuracy"]),
         f"{result.nonzero:,} of {result.connections:,}",
         f"{sum(rates) / len(rates):.3f}",
         f"{result.rows[-1]['seconds']:.0f}",
@@ -96,14 +96,19 @@ def _epochs(result: Results) -> int:
     return result.config.experiment.epochs
 
 
-def _link(result: Results, out: Path) -> str:
+def _names(results: Sequence[Results]) -> list[str]:
+    """The names of the folders, or their paths where names are the same."""
+    names = [result.folder.path.resolve().name for result in results]
+    return names if len(set(names)) == len(names) else [str(result.folder.path) for result in results]
+
+
+def _link(result: Results, name: str, out: Path) -> str:
     """The run's name, leading to its own report where there is one."""
-    name = escape(result.folder.path.resolve().name)
     report = result.folder.report
     if not report.is_file():
-        return name
+        return escape(name)
     target = os.path.relpath(report.resolve(), out.resolve().parent)
-    return f'<a href="{escape(quote(Path(target).as_posix()))}">{name}</a>'
+    return f'<a href="{escape(quote(Path(target).as_posix()))}">{escape(name)}</a>'
 
 
 def _means(results: Sequence[Results]) -> str:

@@ -128,10 +128,8 @@ def layer_label(name: str) -> str:
     return name.removesuffix(".weight").removesuffix(".linear")
 
 
-def _require(where: str, values: Any, numbers: tuple[str, ...], by_layer: tuple[str, ...]) -> None:
+def _require(where: str, values: dict[str, Any], numbers: tuple[str, ...], by_layer: tuple[str, ...]) -> None:
     """Raise a ValueError that says where, if a value is missing or no number."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected an object, got {type(values).__name__}")
     for name in numbers:
         _require_number(where, name, values.get(name))
     for name in by_layer:

@@ -6,6 +6,7 @@ the same meaning everywhere: vermilion is ON and positive, blue is OFF and negat
 """
 
 import io
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,7 +118,10 @@ class Sheet:
         """The figure as text; the same figure gives the same text."""
         buffer = io.BytesIO()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        self.figure.savefig(buffer, format="svg", dpi=220, transparent=True, metadata=nothing)
+        with warnings.catch_warnings():
+            # Names in any script: text stays text in SVG, so the viewer's fonts show what DejaVu does not have.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            self.figure.savefig(buffer, format="svg", dpi=220, transparent=True, metadata=nothing)
         return buffer.getvalue().decode("utf-8")
 
 

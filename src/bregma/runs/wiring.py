@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bregma.runs import style
-from bregma.runs.activity import mosaic
+from bregma.runs.activity import mosaic, short
 from bregma.runs.curves import percent
 from bregma.runs.results import Array, Results, layer_label
 from bregma.runs.style import BLUE, INK, MUTED, VERMILION, WIDTH, Drawing, Sheet
@@ -138,7 +138,7 @@ def _loudest(results: Results) -> tuple[list[int], list[str], str]:
     first, last = matrices[0], matrices[-1]
     if last.shape[1] == len(first) and len(results.sample.spikes if results.sample else matrices[:-1]) == 1:
         votes = last[: min(len(classes), 10)]
-        titles = [f"“{name}”" if len(name) <= 6 else f"“{name[:5]}…”" for name in classes[: len(votes)]]
+        titles = [f"“{short(name, 6)}”" for name in classes[: len(votes)]]
         return votes.argmax(1).tolist(), titles, "The hidden neuron with the largest weight to each class."
     strongest = np.argsort(-np.linalg.norm(first, axis=1), kind="stable")[:10].tolist()
     caption = f"The {len(strongest)} neurons of the first layer with the strongest weights."
