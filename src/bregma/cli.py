@@ -38,8 +38,11 @@ class Train(Experiment):
     resume: MaybePath = None
     root: MaybePath = None
 
+    def __post_init__(self) -> None:
+        """Nothing: the settings are checked by `experiment`, since the parser would hide the one line in a box."""
+
     def experiment(self) -> Experiment:
-        """The settings alone."""
+        """The settings alone, checked."""
         return Experiment(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Experiment)})
 
 
