@@ -25,7 +25,9 @@ def sample_figure(config: Config, weights: dict[str, Array], sample: Sample) -> 
     height = 0.28 + strip_height + _INPUT_HEIGHT + len(sample.spikes) * (hidden_height + _GAP)
     sheet = Sheet(height + _GAP + _SCORES_HEIGHT + 0.42)
     top = 0.28
-    sheet.text(0.03, top - 0.12, f"input, {sample.input.shape[1]:,} {'channels' if len(shape) == 1 else 'pixels'}")
+    inputs = sample.input.shape[1]
+    kind = "channel" if len(shape) == 1 else "pixel"
+    sheet.text(0.03, top - 0.12, f"input, {inputs:,} {kind}{'s' * (inputs > 1)}")
     if strip is not None:
         _picture(sheet.axes(top, strip_height - 0.1), strip)
         top += strip_height
@@ -115,8 +117,9 @@ def _input(axes: Axes, x: Array, shape: tuple[int, ...]) -> None:
             return
         _dots(axes, x, MUTED)
     else:
+        full = float(np.quantile(x[x > 0], 0.95)) if (x > 0).any() else 1.0  # a few high values leave the rest visible
         axes.imshow(
-            style.tinted(x.T / x.max(), MUTED) if x.max() > 0 else style.tinted(0 * x.T, MUTED),
+            style.tinted(x.T / full, MUTED),
             interpolation="none",
             aspect="auto",
             extent=(-0.5, steps - 0.5, features - 0.5, -0.5),

@@ -8,12 +8,13 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bregma.runs import page, style
 from bregma.runs.curves import percent
 from bregma.runs.results import Results
-from bregma.runs.style import CYCLE, INK, Drawing, Sheet
+from bregma.runs.style import CYCLE, Drawing, Sheet
 
 _HEIGHT, _PANEL = 3.1, 2.35
 
@@ -81,13 +82,12 @@ def _figures_of(result: Results) -> list[str]:
     if not result.rows:
         return ["–"] * 6
     last = result.summary or result.best
-    rates = list(last["firing_rates"].values())
     return [
         percent(last["test_accuracy"]) if result.summary else f"epoch {len(result.rows)} of {_epochs(result)}",
         f"{last['density']:.3f}",
         percent(result.best["validation_accuracy"]),
         f"{result.nonzero:,} of {result.connections:,}",
-        f"{sum(rates) / len(rates):.3f}",
+        f"{result.firing_rate:.3f}",
         f"{result.rows[-1]['seconds']:.0f}",
     ]
 
@@ -172,7 +172,6 @@ def _scatter(results: Sequence[Results], started: list[int], colors: list[str]) 
     densities = [density for density, _ in points]
     for k, (density, accuracy) in zip(finished, points, strict=True):
         axes.plot(density, accuracy, "o", color=colors[k], markersize=4.5, mew=0, clip_on=False)
-        axes.annotate(str(k + 1), (density, accuracy), (4, 3), textcoords="offset points", color=INK, fontsize=7.5)
     if min(densities) > 0 and max(densities) > 4 * min(densities):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -181,6 +180,7 @@ def _scatter(results: Sequence[Results], started: list[int], colors: list[str]) 
     axes.margins(0.12, 0.15)
     style.percent_axis(axes)
     axes.set_xlabel("density", loc="right", fontsize=7.5)
+    _number_points(axes, finished, points)
     listed = "; ".join(f"run {k + 1}: {percent(a)} at {d:.3g}" for k, (d, a) in zip(finished, points, strict=True))
     return Drawing(
         "accuracy_density",
@@ -189,6 +189,25 @@ def _scatter(results: Sequence[Results], started: list[int], colors: list[str]) 
         "Up is right more often, left is fewer connections: the best runs stand in the upper left corner.",
         f"One point for each finished run. {listed}.",
     )
+
+
+def _number_points(axes: Axes, numbers: list[int], points: list[tuple[float, float]]) -> None:
+    """Write each run's number beside its point, where no other point or number is if there is such a place."""
+    scale = 72 / axes.figure.dpi
+    places = [tuple(axes.transData.transform(point) * scale) for point in points]
+    taken = list(places)
+    for number, point, (x, y) in zip(numbers, points, places, strict=True):
+        text = str(number + 1)
+        width = 5.0 * len(text)
+        corners = [(4 + width / 2, 5), (4 + width / 2, -6), (-4 - width / 2, 5), (-4 - width / 2, -6), (0, 9), (0, -10)]
+        free = [
+            (right, up)
+            for right, up in corners
+            if all(abs(x + right - a) >= width / 2 + 4 or abs(y + up - b) > 7 for a, b in taken)
+        ]
+        right, up = (free or corners)[0]
+        taken.append((x + right, y + up))
+        axes.annotate(text, point, (right, up), textcoords="offset points", ha="center", va="center", fontsize=7.5)
 
 
 def _colors(results: Sequence[Results]) -> list[str]:

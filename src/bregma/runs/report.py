@@ -82,6 +82,7 @@ def _single(results: Results) -> str:
             page.numbers(_numbers(results)) if results.rows else "",
             page.figures("How it learned, and what it does", [d for d in drawings if d.name in _HOW]),
             page.figures("How it is wired", [d for d in drawings if d.name not in _HOW]),
+            _resume(results),
             page.section(
                 "Repeat this run",
                 page.code(repeat_command(experiment)),
@@ -122,13 +123,19 @@ def _lede(results: Results) -> str:
     )
 
 
+def _resume(results: Results) -> str:
+    if results.summary:
+        return ""
+    command = shlex.join(["bregma", "train", "--resume", str(results.folder.path)])
+    return page.section("Go on with this run", page.code(command))
+
+
 def _notes(results: Results) -> list[str]:
     notes = []
     if results.summary is None:
-        path = shlex.quote(str(results.folder.path))
         notes.append(
             f"Not finished: {len(results.rows)} of {results.config.experiment.epochs} epochs are here, and there is no "
-            f"test result yet. Go on with: bregma train --resume {path}"
+            "test result yet. The command below goes on with it."
         )
     if results.config.synthetic:
         notes.append("The recordings are simulated or synthesised, not measured with a sensor.")
@@ -142,13 +149,12 @@ def _numbers(results: Results) -> list[tuple[str, str]]:
         accuracy = (percent(summary["test_accuracy"]), "test accuracy, on samples never used for training or choice")
     else:
         accuracy = (percent(best["validation_accuracy"]), f"validation accuracy so far (epoch {best['epoch']})")
-    rates = list((summary or best)["firing_rates"].values())
     seconds = summary["seconds"] if summary else results.rows[-1]["seconds"]
     return [
         accuracy,
         (f"{(summary or best)['density']:.3f}", "density: share of weights that are not zero"),
         (f"{results.nonzero:,}", f"weights not zero, of {results.connections:,}"),
-        (f"{sum(rates) / len(rates):.3f}", "spikes per hidden neuron and time step"),
+        (f"{results.firing_rate:.3f}", "spikes per hidden neuron and time step"),
         (duration(seconds), f"of training on {_threads(results.config.environment)}"),
     ]
 

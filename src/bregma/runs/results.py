@@ -70,6 +70,13 @@ class Results:
         """Connections that the network could have."""
         return sum(weight.size for weight in self.weights.values())
 
+    @property
+    def firing_rate(self) -> float:
+        """Spikes per hidden neuron and time step: on the test part, or before the end in the best epoch."""
+        rates = list((self.summary or self.best)["firing_rates"].values())
+        hidden = self.config.experiment.hidden
+        return float(np.average(rates, weights=hidden if len(hidden) == len(rates) else None))
+
     def column(self, name: str) -> Array:
         """One number of each epoch."""
         return np.array([row[name] for row in self.rows], dtype=float)

@@ -183,7 +183,7 @@ def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], *, x: float
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Move sorted places in [0, 1] apart to at least ``gap``; groups stay centred, and below 1 as far as there is room.
+    """Move sorted places in [0, 1] apart to at least ``gap``; groups stay centred, within [0, 1] if there is room.
 
     Example:
         >>> spread([0.0, 0.5, 0.5], 0.2)
@@ -199,7 +199,8 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
             centre, size = (centre * size + other * count) / (size + count), size + count
         groups.append((centre, size))
     moved = [centre + (k - (size - 1) / 2) * gap for centre, size in groups for k in range(size)]
-    return [min(place, 1 - (len(moved) - 1 - k) * gap) for k, place in enumerate(moved)]
+    inside = [max(place, k * gap) for k, place in enumerate(moved)]
+    return [min(place, 1 - (len(moved) - 1 - k) * gap) for k, place in enumerate(inside)]
 
 
 def tinted(share: Array, color: str, ground: float = 0.0) -> Array:

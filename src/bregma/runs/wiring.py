@@ -46,7 +46,8 @@ def patterns(results: Results) -> Drawing:
         sheet.svg(),
         "Weight matrices",
         "Every weight that is not zero: vermilion excites, blue inhibits. Rows are the neurons that receive, the best "
-        "connected above; an empty row is a neuron that hears nothing.",
+        "connected above; an empty row is a neuron that hears nothing."
+        + (" Large matrices are averaged over blocks." if any(_blocks(w) != [1, 1] for w in weights.values()) else ""),
         f"Sparsity patterns of {len(weights)} weight matrices. Non-zero weights: {layers}.",
     )
 
@@ -164,14 +165,21 @@ def _orders(weights: dict[str, Array]) -> dict[str, tuple[Array, Array]]:
 
 def _pattern(weight: Array) -> Array:
     """Image of where entries are positive or negative; a large matrix is averaged in blocks."""
-    blocks = [-(-size // most) for size, most in zip(weight.shape, _CELLS, strict=True)]
+    blocks = _blocks(weight)
     plus, minus = (_block_mean(part, blocks) for part in (weight > 0, weight < 0))
     share = plus + minus
-    mixed = np.where(share > 0, (plus - minus) / np.maximum(share, 1e-12), 0)[..., None]
+    if blocks != [1, 1]:  # means over blocks are pale
+        share = share / max(float(np.quantile(share, 0.99)), 1e-12)
+    mixed = ((plus - minus) / np.maximum(plus + minus, 1e-12))[..., None]
     red, blue = (style.tinted(share, color)[..., :3] for color in (VERMILION, BLUE))
     image = style.tinted(share, INK, ground=0.03)
     image[..., :3] = (red * (1 + mixed) + blue * (1 - mixed)) / 2
     return image
+
+
+def _blocks(weight: Array) -> list[int]:
+    """Rows and columns of a matrix that share one cell of its picture."""
+    return [-(-size // most) for size, most in zip(weight.shape, _CELLS, strict=True)]
 
 
 def _block_mean(mask: Array, blocks: list[int]) -> Array:
