@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from bregma import __version__
-from bregma.runs.experiment import Experiment, recipe
+from bregma.runs.experiment import METHODS, Experiment, recipe
 
 _console = Console(stderr=True, highlight=False)
 
@@ -120,10 +120,16 @@ def _run(words: list[str]) -> int:
 
 
 def _recommended(words: list[str]) -> Experiment:
-    """Settings recommended for the data set named on the command line; they are the defaults that --help shows."""
+    """Settings recommended for the data and method on the command line; they are the defaults that --help shows."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data", default="digits")
-    return recipe(parser.parse_known_args(words)[0].data)
+    parser.add_argument("--method", choices=METHODS, default="adabreg")
+    parser.exit_on_error = False
+    try:
+        given, _ = parser.parse_known_args(words)
+    except argparse.ArgumentError:  # the parser proper will say what is wrong
+        return recipe()
+    return recipe(given.data, given.method)
 
 
 def _train(command: Train) -> int:
@@ -137,7 +143,7 @@ def _train(command: Train) -> int:
     experiment = command.experiment()
     folder = RunFolder(command.resume or command.out or _new_folder(experiment))
     if command.resume:
-        if command.out or experiment != recipe(experiment.data):
+        if command.out or experiment != recipe(experiment.data, experiment.method):
             raise ValueError("resume goes on with the settings of the run; leave the other options out")
         experiment = folder.config().experiment
     splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)

@@ -106,8 +106,15 @@ class Experiment:
         return cls(**values | {"hidden": tuple(values.get("hidden", cls.hidden))})
 
 
-#: What differs from the defaults of `Experiment` for a data set; a folder or file by path is taken as ``shd``.
-RECIPES: dict[str, dict[str, Any]] = {
+#: What differs from the defaults of `Experiment` for a method. The steps of the last two are not those of Adam, and the
+#: threshold of ``proxsgd`` is ``lr * lam``.
+METHOD_RECIPES: dict[str, dict[str, Any]] = {
+    "linbreg": {"lr": 2.0, "lam": 0.1},
+    "proxsgd": {"lr": 0.3, "lam": 1e-3},
+}
+
+#: What differs for a data set; a folder or file by path is taken as ``shd``.
+DATA_RECIPES: dict[str, dict[str, Any]] = {
     "digits": {},
     "mnist": {"hidden": (128,), "recurrent": True, "epochs": 10, "batch_size": 128},
     "psmnist": {"hidden": (64, 212, 212), "recurrent": True, "epochs": 20, "batch_size": 128},
@@ -117,13 +124,14 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe(data: str, **given: Any) -> Experiment:
-    """The experiment for a data set, its recommended settings overridden by what is given.
+def recipe(data: str = "digits", method: Method = "adabreg", **given: Any) -> Experiment:
+    """The experiment for a data set and a method, its recommended settings overridden by what is given.
 
     Example:
         >>> recipe("mnist", epochs=2).epochs
         2
-        >>> recipe("mnist").hidden
-        (128,)
+        >>> recipe("mnist", "linbreg").lr
+        2.0
     """
-    return Experiment(**{"data": data, **RECIPES.get(data, RECIPES["shd"]), **given})
+    own = {**METHOD_RECIPES.get(method, {}), **DATA_RECIPES.get(data, DATA_RECIPES["shd"])}
+    return Experiment(**{"data": data, "method": method, **own, **given})

@@ -48,14 +48,14 @@ def write_report(folders: list[RunFolder], out: Path | None = None) -> Path:
 def repeat_command(experiment: Experiment) -> str:
     """The command line that runs an experiment again.
 
-    Only what differs from the recommended settings of the data set is named.
+    Only what differs from the settings recommended for the data and the method is named.
 
     Example:
         >>> repeat_command(recipe("digits", lam=0.2, hidden=(128, 64), recurrent=True))
-        'bregma train --data digits --lam 0.2 --hidden 128 64 --recurrent'
+        'bregma train --data digits --method adabreg --lam 0.2 --hidden 128 64 --recurrent'
     """
-    usual = recipe(experiment.data)
-    words = ["bregma", "train", "--data", experiment.data]
+    usual = recipe(experiment.data, experiment.method)
+    words = ["bregma", "train", "--data", experiment.data, "--method", experiment.method]
     for field in dataclasses.fields(experiment):
         value: Any = getattr(experiment, field.name)
         if value == getattr(usual, field.name):
