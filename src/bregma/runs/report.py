@@ -180,7 +180,7 @@ def _conditions(environment: dict[str, str]) -> str:
     return (
         f"With bregma {environment.get('bregma', '?')}, torch {environment.get('torch', '?')} and "
         f"{_threads(environment)} on the same platform the result is the same bit for bit; elsewhere it may differ "
-        "by rounding. Settings that are not named are those recommended for the data set; all are below."
+        "by rounding. Settings that are not named are those recommended for data and method; all are below."
     )
 
 

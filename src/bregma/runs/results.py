@@ -175,7 +175,8 @@ def _sample(folder: RunFolder, config: Config, layers: list[str]) -> Sample:
     features = int(np.prod(config.frame_shape))
     if len(times) > 1 or tensors["input"].shape[2] != features or tensors["scores"].shape[2] != len(config.classes):
         raise ValueError(f"{path}: samples do not fit each other or the frame_shape and classes of config.toml")
-    if len(tensors["label"]) == 0 or not 0 <= tensors["label"].min() <= tensors["label"].max() < len(config.classes):
+    said = np.concatenate([tensors["label"], tensors["prediction"]])
+    if len(said) == 0 or not 0 <= said.min() <= said.max() < len(config.classes):
         raise ValueError(f"{path}: no samples, or labels beyond the classes of config.toml")
     right = np.flatnonzero(tensors["label"] == tensors["prediction"])
     number = int(right[0]) if len(right) else 0

@@ -10,8 +10,8 @@ from bregma.runs.results import Array, Results, layer_label
 from bregma.runs.style import BLUE, INK, MUTED, VERMILION, WIDTH, Drawing, Sheet
 
 _MARGIN = 0.03
-#: Cells of a pattern at most: about the pixels of a panel on a screen of double density.
-_CELLS = (300, 600)
+#: Rows and columns of a pattern at most: about as many as a panel has pixels on a screen.
+_CELLS = (300, 480)
 _GAP = 0.36
 
 
@@ -171,6 +171,7 @@ def _pattern(weight: Array) -> Array:
     if blocks != [1, 1]:  # means over blocks are pale
         share = share / max(float(np.quantile(share, 0.99)), 1e-12)
     mixed = ((plus - minus) / np.maximum(plus + minus, 1e-12))[..., None]
+    share, mixed = np.round(share * 16) / 16, np.round(mixed * 4) / 4  # few different colours make a small file
     red, blue = (style.tinted(share, color)[..., :3] for color in (VERMILION, BLUE))
     image = style.tinted(share, INK, ground=0.03)
     image[..., :3] = (red * (1 + mixed) + blue * (1 - mixed)) / 2
