@@ -69,13 +69,13 @@ def test_what_the_curves_say(tmp_path):
     folder = make_run(tmp_path / "run", hidden=(8, 6), recurrent=True, accuracy=0.8125)
     learning, sparsity, *_ = write_figures(folder)
     assert {"accuracy", "validation  81.2\xa0%", "train  81.2\xa0%", "test  81.2\xa0%"} <= set(texts(learning))
-    assert {"hidden 1", "hidden 2 recurrent", "readout", "all  0.3", "hidden 2  0.2"} <= set(texts(sparsity))
+    assert {"hidden 1", "hidden 2 recurrent", "readout", "all  0.300", "hidden 2  0.2"} <= set(texts(sparsity))
 
 
 def test_what_the_sample_says(tmp_path):
     write_figures(make_run(tmp_path / "run"))
     words = texts(tmp_path / "run" / "figures" / "sample.svg")
-    assert {"ON", "OFF", "input, 60 pixels", "hidden 1, 8 neurons", "speak for “right”", "right"} <= set(words)
+    assert {"ON", "OFF", "input, 60 pixels", "hidden 1, 8 neurons", "vote for “right”", "right"} <= set(words)
 
 
 def test_a_rightly_read_sample_is_preferred(tmp_path):

@@ -43,7 +43,7 @@ def sample_figure(config: Config, weights: dict[str, Array], sample: Sample) -> 
         sheet.text(0.03, top - 0.08, f"{layer_label(name)}, {shown}")
         if last:
             middle = (votes > 0).mean() * min(len(votes), _NEURONS) / 2
-            style.label_ends(axes, [(middle, f"speak for “{short(classes[sample.label])}”", GREEN)])
+            style.label_ends(axes, [(middle, f"vote for “{short(classes[sample.label])}”", GREEN)])
         _time_axis(axes, len(spikes), labelled=False)
         top += hidden_height + _GAP
     sheet.text(0.03, top - 0.1, "class scores (readout membranes)")
@@ -57,12 +57,12 @@ def sample_figure(config: Config, weights: dict[str, Array], sample: Sample) -> 
 def _words(sample: Sample, classes: tuple[str, ...], strip: bool, shape: tuple[int, ...]) -> tuple[str, str]:
     """Caption and alternative text."""
     label, prediction = classes[sample.label], classes[sample.prediction]
-    verdict = f"read rightly as “{label}”" if sample.label == sample.prediction else f"taken for “{prediction}”"
-    polarity = ", ON events in vermilion and OFF in blue" if len(shape) == 3 and shape[0] == 2 else ""
+    verdict = "classified correctly" if sample.label == sample.prediction else f"mistaken for “{prediction}”"
+    polarity = " ON events are vermilion, OFF events blue." if len(shape) == 3 and shape[0] == 2 else ""
     rates = "; ".join(f"{layer_label(name)} {spikes.sum():,} spikes" for name, spikes in sample.spikes.items())
     caption = (
-        f"A test sample of class “{label}”, {verdict}{polarity}. Neurons of the last hidden layer are ordered by their "
-        "weight to this class, those that speak for it in green. The score that is highest on average wins: that of "
+        f"A test sample of class “{label}”, {verdict}.{polarity} Neurons of the last hidden layer are ordered by their "
+        "weight to this class, those that vote for it in green. The score that is highest on average wins: that of "
         "the class is green, that of its strongest rival purple."
     )
     start = "Pictures of the input and rasters" if strip else "Rasters"

@@ -66,7 +66,7 @@ def sparsity(results: Results) -> Drawing:
         style.curve(upper, epochs, values, layers[layer_label(name).removesuffix(" recurrent")], dashed=dashed)
         ends.append((values[-1], layer_label(name), layers[layer_label(name).removesuffix(" recurrent")]))
     upper.set_ylim(bottom=0)
-    style.label_ends(upper, [*ends, (total[-1], f"all  {total[-1]:.3g}", INK)])
+    style.label_ends(upper, [*ends, (total[-1], f"all  {total[-1]:.3f}", INK)])
     ends = []
     for name, values in rates.items():
         color = layers.get(layer_label(name), INK)

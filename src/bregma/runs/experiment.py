@@ -26,6 +26,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init": (lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}"),
     "init_density": (lambda value: 0 < value <= 1, "in (0, 1]"),
     "lam": _NOT_NEGATIVE,
+    "shift": _NOT_NEGATIVE,
     "lr": _POSITIVE,
     "clip": _POSITIVE,
     "gain": _POSITIVE,
@@ -56,6 +57,7 @@ class Experiment:
         schedule: course of the learning rate over all steps. cosine: down to zero; onecycle: up, then down; constant.
         epochs: passes over the training samples.
         batch_size: samples per step.
+        shift: training images move by up to this many pixels each way, anew in every epoch; only for images.
         clip: largest norm of the gradient.
         hidden: neurons of each hidden layer.
         recurrent: hidden neurons also hear their own layer.
@@ -76,6 +78,7 @@ class Experiment:
     schedule: Schedule = "onecycle"
     epochs: int = 30
     batch_size: int = 32
+    shift: int = 0
     clip: float = 1.0
     hidden: tuple[int, ...] = (256,)
     recurrent: bool = False
@@ -115,7 +118,7 @@ METHOD_RECIPES: dict[str, dict[str, Any]] = {
 
 #: What differs for a data set; a folder or file by path is taken as ``shd``.
 DATA_RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {},
+    "digits": {"shift": 1},
     "mnist": {"hidden": (128,), "recurrent": True, "epochs": 10, "batch_size": 128},
     "psmnist": {"hidden": (64, 212, 212), "recurrent": True, "epochs": 20, "batch_size": 128},
     "nmnist": {"hidden": (512,), "epochs": 20, "batch_size": 64},
