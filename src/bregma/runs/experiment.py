@@ -70,7 +70,7 @@ class Experiment:
 
     data: str = "digits"
     method: Method = "adabreg"
-    lam: float = 0.05
+    lam: float = 0.3
     penalty: str = "l1"
     init: Init = "sparse"
     init_density: float = 0.1
