@@ -235,7 +235,7 @@ def test_a_surrogate_of_ones_own_runs_on_the_reference_and_says_so_once():
 
 def test_gradients_of_constants_come_from_the_reference():
     decay = torch.tensor(0.9, requires_grad=True)
-    spikes, membrane = dynamics.lif(torch.rand(3, 2, 4), decay, 1.0)
+    _, membrane = dynamics.lif(torch.rand(3, 2, 4), decay, 1.0)
     assert torch.autograd.grad(membrane.sum(), decay)[0] != 0
 
 

@@ -1,6 +1,6 @@
 """A dense product of four rows with a matrix, for use inside other kernels.
 
-Four rows by four steps of the sum is what the vector registers hold: each weight loaded serves four rows, each sum loaded
+Four rows by four steps of the sum is what the vector registers hold: a weight loaded serves four rows, a sum loaded
 and stored takes four terms. Written out like this the compiler reaches the speed of a BLAS call, without its threads.
 """
 
