@@ -1,8 +1,20 @@
-"""Sparse spiking neural networks by mathematical optimisation."""
+"""Sparse spiking neural networks by mathematical optimisation.
+
+Change one line of a PyTorch script and the network it trains is sparse:
+
+>>> import torch
+>>> import bregma
+>>> net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+>>> optimizer = bregma.AdaBreg(bregma.param_groups(net, lam=0.1), lr=1e-3)  # was torch.optim.Adam(net.parameters())
+>>> bregma.density(net)
+1.0
+
+Spiking layers are in `bregma.nn`, the data sets in `bregma.data`, the penalties in `bregma.prox`.
+"""
+
+__version__ = "0.1.0"
 
 from bregma.optim import AdaBreg, LinBreg, ProxSGD, param_groups
 from bregma.sparsity import density
 
 __all__ = ["AdaBreg", "LinBreg", "ProxSGD", "__version__", "density", "param_groups"]
-
-__version__ = "0.1.0"

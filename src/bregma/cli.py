@@ -1,6 +1,7 @@
 """The command ``bregma``: train, evaluate, report, data."""
 
 import argparse
+import dataclasses
 import signal
 import sys
 import time
@@ -14,26 +15,33 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from bregma import __version__
 from bregma.runs.experiment import Experiment, recipe
 
 _console = Console(stderr=True, highlight=False)
 
+#: A path that need not be given; shown as PATH, without "default: None".
+MaybePath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+Runs = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")]
+
 
 @dataclass(frozen=True)
-class Train:
+class Train(Experiment):
     """Train a network and leave a run folder with its report.
 
     Args:
-        experiment: what is trained on what.
-        out: run folder to make; runs/DATA-METHOD-TIME by default.
-        resume: run folder to go on with, instead of all else.
-        root: folder of the data files; BREGMA_DATA or ~/.cache/bregma by default.
+        out: run folder to make; "runs/DATA-METHOD-TIME" if not given.
+        resume: run folder to go on with, instead of all other options.
+        root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
 
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
-    out: Path | None = None
-    resume: Path | None = None
-    root: Path | None = None
+    out: MaybePath = None
+    resume: MaybePath = None
+    root: MaybePath = None
+
+    def experiment(self) -> Experiment:
+        """The settings alone."""
+        return Experiment(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Experiment)})
 
 
 @dataclass(frozen=True)
@@ -43,12 +51,12 @@ class Evaluate:
     Args:
         run: run folder.
         data: a data set other than the run's own, with frames of the same shape.
-        root: folder of the data files; BREGMA_DATA or ~/.cache/bregma by default.
+        root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
 
-    run: tyro.conf.Positional[Path]
-    data: str | None = None
-    root: Path | None = None
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help_behavior_hint="")]
+    data: Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")] = None
+    root: MaybePath = None
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,8 @@ class Report:
         out: page to write; report.html in the run folder, or in the working directory for several runs.
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    out: Path | None = None
+    runs: tyro.conf.Positional[Runs]
+    out: MaybePath = None
 
 
 @dataclass(frozen=True)
@@ -72,18 +80,21 @@ class Data:
         name: tell more about one data set.
         fetch: download its files.
         verify: check its files against their checksums.
-        root: folder of the data files; BREGMA_DATA or ~/.cache/bregma by default.
+        root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
 
-    name: tyro.conf.Positional[str | None] = None
+    name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[NAME]", help_behavior_hint="")] = None
     fetch: bool = False
     verify: bool = False
-    root: Path | None = None
+    root: MaybePath = None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: run a command; bad input ends with one line and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(__version__)
+        return
     try:
         sys.exit(_run(words))
     except BrokenPipeError:
@@ -95,14 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(words: list[str]) -> int:
     command = tyro.cli(
-        Annotated[Train, tyro.conf.subcommand("train", default=Train(_recommended(words)))]
+        Annotated[Train, tyro.conf.subcommand("train", default=Train(**vars(_recommended(words))))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Data, tyro.conf.subcommand("data")],
         prog="bregma",
         description="Train sparse spiking neural networks by mathematical optimisation.",
         args=words,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
     runners: dict[type, Callable[[Any], int]] = {Train: _train, Evaluate: _evaluate, Report: _report, Data: _data}
     return runners[type(command)](command)
@@ -123,9 +134,11 @@ def _train(command: Train) -> int:
     from bregma.runs.progress import ProgressBar
     from bregma.runs.report import write_report
 
-    experiment = command.experiment
+    experiment = command.experiment()
     folder = RunFolder(command.resume or command.out or _new_folder(experiment))
     if command.resume:
+        if command.out or experiment != recipe(experiment.data):
+            raise ValueError("resume goes on with the settings of the run; leave the other options out")
         experiment = folder.config().experiment
     splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)
     if not command.resume:
@@ -141,7 +154,7 @@ def _train(command: Train) -> int:
                 environment(),
             )
         )
-    with _StopOnInterrupt() as stop, ProgressBar(_console, experiment, len(splits.train)) as bar:
+    with _StopOnInterrupt() as stop, ProgressBar(_console, experiment) as bar:
         summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
     if summary is None:
         _console.print(f"stopped; go on with: bregma train --resume {folder.path}")

@@ -60,14 +60,12 @@ def bin_events(
     """
     _check_events(times, units, n_units)
     bounds = _check_indptr(indptr, len(times))
+    many, length = _step_ratio(steps, window, dt)
     if legacy_float16:
-        step = _legacy_steps(times, _step_length(steps, window, dt))
-    elif dt is not None:
-        _step_length(steps, window, dt)
-        step = np.floor(times.astype(np.float64) / dt)
+        milliseconds = times.astype(np.float16) * np.float16(1000)
+        step = np.floor_divide(milliseconds, np.float16(1000 * length / many)).astype(np.float64)
     else:
-        _step_length(steps, window, dt)
-        step = np.floor(times.astype(np.float64) * steps / window)
+        step = np.floor(times.astype(np.float64) * many / length)
     if steps is None:
         steps = int(max(step.max(initial=0.0), 0.0)) + 1
     inside = (step >= 0) & (step < steps)
@@ -82,27 +80,16 @@ def bin_events(
     return np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
 
 
-def _step_length(steps: int | None, window: float | None, dt: float | None) -> float:
-    """Length of a step from whichever of the three numbers were given."""
+def _step_ratio(steps: int | None, window: float | None, dt: float | None) -> tuple[int, float]:
+    """(m, l) such that m steps take a time l, from whichever of the three numbers were given."""
     if steps is not None and steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
-    if dt is not None:
-        if window is not None:
-            raise ValueError(f"window and dt must not both be given, got window={window} and dt={dt}")
-        if not dt > 0 or not np.isfinite(dt):
-            raise ValueError(f"dt must be > 0, got {dt}")
-        return dt
-    if window is None or steps is None:
-        raise ValueError(f"either dt, or both window and steps must be given, got window={window} and steps={steps}")
-    if not window > 0 or not np.isfinite(window):
-        raise ValueError(f"window must be > 0, got {window}")
-    return window / steps
-
-
-def _legacy_steps(times: Events, dt: float) -> NDArray[np.float64]:
-    """Step of each event by float16 arithmetic in milliseconds."""
-    milliseconds = times.astype(np.float16) * np.float16(1000)
-    return np.floor_divide(milliseconds, np.float16(1000 * dt)).astype(np.float64)
+    if (dt is None) == (window is None) or (dt is None and steps is None):
+        raise ValueError(f"window and steps, or dt, must be given, got window={window}, steps={steps}, dt={dt}")
+    name, length = ("window", window) if dt is None else ("dt", dt)
+    if length is None or not 0 < length < np.inf:
+        raise ValueError(f"{name} must be > 0, got {length}")
+    return (steps or 1, length) if dt is None else (1, length)
 
 
 def _check_events(times: Events, units: Events, n_units: int) -> None:

@@ -16,6 +16,10 @@ from bregma.data.checks import check_labels, check_rows
 
 Batch = tuple[Tensor, Tensor]
 
+#: The test part of data without an official one: this share of every class, cut by `stratified_cut` with this seed.
+TEST_SHARE = 0.2
+TEST_SEED = 0
+
 
 class FrameDataset(torch.utils.data.Dataset[tuple[Tensor, int]], ABC):
     """Labelled samples, each of `steps` frames of shape `frame_shape`.
@@ -169,8 +173,9 @@ def stratified_cut(labels: ArrayLike, share: float, seed: int) -> tuple[NDArray[
     """Cut samples in two with the same share of every class: the fixed rule behind each split of bregma.
 
     For each class in increasing order, the positions of its samples are permuted by one
-    `numpy.random.RandomState(seed)`, a generator that numpy has frozen; the first `round(share * count)` of them are
-    cut off. Both parts come back in increasing order.
+    `numpy.random.RandomState(seed)`, a generator that numpy has frozen. In the resulting sequence of all samples,
+    number k (from 0) is cut off where `floor((k + 1) * share + 1/2)` exceeds `floor(k * share + 1/2)`: every class
+    gives its share to within one sample, and all together `round(share * N)`. Both parts come back in increasing order.
 
     Args:
         labels: Class index of each sample, shape (N,).
@@ -190,11 +195,10 @@ def stratified_cut(labels: ArrayLike, share: float, seed: int) -> tuple[NDArray[
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), got {seed}")
     values = np.asarray(labels)
-    generator = np.random.RandomState(seed)  # noqa: NPY002 - frozen by numpy: the cut must never change
+    generator = np.random.RandomState(seed)  # frozen by numpy: the cut must never change
+    order = np.concatenate([generator.permutation(np.flatnonzero(values == label)) for label in np.unique(values)])
     is_cut = np.zeros(len(values), dtype=bool)
-    for label in np.unique(values):
-        members = generator.permutation(np.flatnonzero(values == label))
-        is_cut[members[: round(share * len(members))]] = True
+    is_cut[order] = np.diff(np.floor(np.arange(len(values) + 1) * share + 0.5)) > 0
     return np.flatnonzero(~is_cut), np.flatnonzero(is_cut)
 
 

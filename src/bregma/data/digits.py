@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from bregma.data.binning import bin_events
-from bregma.data.dataset import DenseFrames, Splits, split_validation, stratified_cut
+from bregma.data.dataset import TEST_SEED, TEST_SHARE, DenseFrames, Splits, split_validation, stratified_cut
 from bregma.data.saccade import Camera, simulate
 
 CLASSES = tuple("0123456789")
@@ -23,9 +22,6 @@ CAMERA = Camera(height=20, width=20, amplitude=0.7)
 
 #: Microseconds that the frames divide: the three saccades.
 WINDOW_US = 310_000
-
-TEST_SHARE = 0.2
-TEST_SEED = 0
 
 
 def load_digit_events(*, steps: int | None = None, seed: int = 0, binary: bool = True) -> Splits:
@@ -48,6 +44,8 @@ def load_digit_events(*, steps: int | None = None, seed: int = 0, binary: bool =
     steps = 20 if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
+    from sklearn.datasets import load_digits  # here: its import takes most of a second
+
     images, labels = load_digits(return_X_y=True)
     events = simulate(_enlarge(images.reshape(-1, 8, 8) / 16.0), CAMERA)
     shape = (2, CAMERA.height, CAMERA.width)

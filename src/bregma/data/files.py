@@ -38,7 +38,7 @@ def find_file(dataset: str, names: Iterable[str], root: Path | None = None) -> P
 def missing_message(dataset: str, name: str, root: Path) -> str:
     """One line: which file is missing, and the two ways to have it."""
     return (
-        f"{dataset}: {name} not found; run `bregma data --fetch {dataset}`, or put it into {root / dataset} "
+        f"{dataset}: {name} not found; run `bregma data {dataset} --fetch`, or put it into {root / dataset} "
         f"(root or BREGMA_DATA names the folder {root}); official page: {DATASETS[dataset].url}"
     )
 

@@ -63,7 +63,7 @@ def psmnist_permutation() -> Tensor:
         >>> psmnist_permutation()[:5]
         tensor([ 46,  42, 529, 227, 386])
     """
-    generator = np.random.RandomState(PERMUTATION_SEED)  # noqa: NPY002 - frozen by numpy: the order must never change
+    generator = np.random.RandomState(PERMUTATION_SEED)  # frozen by numpy: the order must never change
     return torch.from_numpy(generator.permutation(PIXELS).astype(np.int64))
 
 
@@ -105,9 +105,7 @@ class PixelSequences(FrameDataset):
         return batch.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format) / 255
 
 
-def load_mnist(
-    *, root: Path | None = None, steps: int | None = None, seed: int = 0, permuted: bool = False
-) -> Splits:
+def load_mnist(*, root: Path | None = None, steps: int | None = None, seed: int = 0, permuted: bool = False) -> Splits:
     """MNIST in its official split; a tenth of every class of the training part becomes the validation part.
 
     Args:

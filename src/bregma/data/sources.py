@@ -42,6 +42,7 @@ class DatasetInfo:
         classes: Number of classes.
         counts: Samples per official part, as (part, number).
         files: Its files; empty if it comes with a dependency.
+        shares: Name of the data set whose files these are, if not its own.
     """
 
     name: str
@@ -53,6 +54,12 @@ class DatasetInfo:
     classes: int
     counts: tuple[tuple[str, int], ...]
     files: tuple[DataFile, ...] = ()
+    shares: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Folder of the files below the data root: the data set's name, or that of the one whose files it shares."""
+        return self.shares or self.name
 
 
 def default_root() -> Path:
@@ -61,7 +68,8 @@ def default_root() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "bregma"
 
 
-def _mnist(name: str, size: int, md5: str, unpacked_md5: str) -> DataFile:
+def _mnist(stem: str, size: int, md5: str, unpacked_md5: str) -> DataFile:
+    name = f"{stem}-ubyte.gz"
     bases = "https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"
     return DataFile(name, tuple(base + name for base in bases), md5, size, None, unpacked_md5)
 
@@ -78,14 +86,10 @@ def _nmnist(name: str, path: str, md5: str) -> DataFile:
 
 
 _MNIST_FILES = (
-    _mnist(
-        "train-images-idx3-ubyte.gz", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"
-    ),
-    _mnist("train-labels-idx1-ubyte.gz", 28_881, "d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
-    _mnist(
-        "t10k-images-idx3-ubyte.gz", 1_648_877, "9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"
-    ),
-    _mnist("t10k-labels-idx1-ubyte.gz", 4_542, "ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
+    _mnist("train-images-idx3", 9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
+    _mnist("train-labels-idx1", 28_881, "d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
+    _mnist("t10k-images-idx3", 1_648_877, "9fb629c4189551a2d022fa330f9573f3", "2646ac647ad5339dbf082846283269ea"),
+    _mnist("t10k-labels-idx1", 4_542, "ec29112dd5afa0611ce80d1b7f02629c", "27ae3e4e09519cfbb04c329615203637"),
 )
 _MNIST_CITATION = "LeCun, Bottou, Bengio, Haffner 1998, Proceedings of the IEEE 86(11):2278-2324"
 _HEIDELBERG_CITATION = (
@@ -128,6 +132,7 @@ DATASETS: dict[str, DatasetInfo] = {
             classes=10,
             counts=(("train", 60_000), ("test", 10_000)),
             files=_MNIST_FILES,
+            shares="mnist",
         ),
         DatasetInfo(
             name="nmnist",
@@ -135,7 +140,7 @@ DATASETS: dict[str, DatasetInfo] = {
             what="recordings of MNIST's images by a moving event camera; 31 steps (10 ms) of 2 x 34 x 34 pixels",
             url="https://doi.org/10.17632/468j46mzdv.1",
             licence="CC BY-SA 4.0",
-            citation="Orchard, Jayawant, Cohen, Thakor 2015, Frontiers in Neuroscience 9:437, doi 10.3389/fnins.2015.00437",
+            citation="Orchard, Jayawant, Cohen, Thakor 2015, Front. Neurosci. 9:437, doi 10.3389/fnins.2015.00437",
             classes=10,
             counts=(("train", 60_000), ("test", 10_000)),
             files=(

@@ -1,7 +1,17 @@
 """Spiking layers and networks, built on `bregma.dynamics`."""
 
-from .layers import LIF, Readout, RecurrentLIF
-from .models import ReadoutLayer, SpikingLayer, SpikingMLP
-from .record import Record
+from bregma.nn.delayed import DelayedRecurrentLIF
+from bregma.nn.layers import LIF, Readout, RecurrentLIF
+from bregma.nn.models import ReadoutLayer, SpikingLayer, SpikingMLP
+from bregma.nn.record import Record
 
-__all__ = ["LIF", "Readout", "ReadoutLayer", "Record", "RecurrentLIF", "SpikingLayer", "SpikingMLP"]
+__all__ = [
+    "LIF",
+    "DelayedRecurrentLIF",
+    "Readout",
+    "ReadoutLayer",
+    "Record",
+    "RecurrentLIF",
+    "SpikingLayer",
+    "SpikingMLP",
+]

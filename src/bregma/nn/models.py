@@ -1,12 +1,12 @@
 """Networks made of the layers of this package."""
 
+import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from ..dynamics import ATan, Reset, Surrogate
-from .layers import LIF, Readout, RecurrentLIF
+from bregma.dynamics import ATan, Reset, Surrogate
+from bregma.nn.layers import LIF, Readout, RecurrentLIF
 
 
 class SpikingLayer(nn.Module):
@@ -59,8 +59,10 @@ class SpikingMLP(nn.Module):
 
     Raises:
         ValueError: sizes below one, or an input that does not flatten to ``inputs`` values.
+        TypeError: an input of integers.
 
     Example:
+        >>> import torch
         >>> net = SpikingMLP(12, hidden=(8,), classes=3)
         >>> net(torch.rand(5, 2, 3, 2, 2)).shape
         torch.Size([2, 3])
@@ -85,7 +87,8 @@ class SpikingMLP(nn.Module):
         sizes = (inputs, *hidden)
         if min((*sizes, classes)) < 1 or not hidden:
             raise ValueError(
-                f"inputs, hidden and classes must be >= 1 and hidden not empty, got {inputs}, {tuple(hidden)}, {classes}"
+                "inputs, hidden and classes must be >= 1 and hidden not empty, "
+                f"got {inputs}, {tuple(hidden)}, {classes}"
             )
         if not gain > 0:
             raise ValueError(f"gain must be > 0, got {gain}")
@@ -109,12 +112,16 @@ class SpikingMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of frames (T, B, ...)."""
-        if x.dim() < 3 or x[0, 0].numel() != self.inputs:
+        if not x.is_floating_point():
+            raise TypeError(f"x must be floating-point frames, got {x.dtype}")
+        if x.dim() < 3 or 0 in x.shape or math.prod(x.shape[2:]) != self.inputs:
             raise ValueError(
-                f"x must be time-major (T, B, ...) with {self.inputs} values per frame, got shape {tuple(x.shape)}"
+                f"x must be time-major (T, B, ...) with T, B >= 1 and {self.inputs} values per frame, "
+                f"got shape {tuple(x.shape)}"
             )
         x = x.flatten(2)
         for layer in self.hidden:
             x, _ = layer(x)
+        scores: Tensor
         scores, _ = self.readout(x)
         return scores.mean(0)

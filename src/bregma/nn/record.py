@@ -1,11 +1,13 @@
 """Look inside a network while it runs: spikes of every layer and scores over time, without changing its code."""
 
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .layers import LIF, Readout
+from bregma.nn.layers import LIF, Readout
 
 
 class Record:
@@ -54,8 +56,8 @@ class Record:
         return {name: spikes.mean().item() for name, spikes in self.spikes.items()}
 
     @staticmethod
-    def _hook(name: str, kept: dict[str, Tensor]):  # type: ignore[no-untyped-def]
-        def hook(module: nn.Module, inputs: object, output: tuple[Tensor, Tensor]) -> None:
+    def _hook(name: str, kept: dict[str, Tensor]) -> Callable[[nn.Module, Any, tuple[Tensor, Tensor]], None]:
+        def hook(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
             kept[name] = output[0].detach()
 
         return hook

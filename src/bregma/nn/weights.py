@@ -39,7 +39,7 @@ def split_parameters(
         first of its names.
 
     Raises:
-        TypeError: ``sparse`` or ``dense`` is a string instead of a sequence of strings.
+        TypeError: ``model`` is not a module, or ``sparse`` or ``dense`` is a string instead of a sequence of strings.
         ValueError: a parameter fits no rule, a pattern fits no parameter, or a parameter is not initialised yet.
 
     Example:
@@ -47,6 +47,8 @@ def split_parameters(
         >>> list(weights), list(rest)
         (['0.weight'], ['0.bias', '1.weight', '1.bias'])
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     owners = _owners(model)
     _check_patterns(model, sparse, dense)
     parts: dict[bool, dict[str, Parameter]] = {True: {}, False: {}}
@@ -92,8 +94,9 @@ def _is_weight(names: _Owners, p: Parameter, sparse: Sequence[str], dense: Seque
 
 def _rule(name: str, module: nn.Module, p: Parameter) -> bool | None:
     """Return whether dimensions, module type and name make this a weight; None if they do not tell."""
-    words = {word.removesuffix("s") for word in name.lower().split("_")}
-    if p.ndim < 2 or isinstance(module, _OTHER) or words & _NEURON_WORDS:
+    words = name.lower().split("_")
+    of_the_neuron = any(word in _NEURON_WORDS or word.removesuffix("s") in _NEURON_WORDS for word in words)
+    if p.ndim < 2 or isinstance(module, _OTHER) or of_the_neuron:
         return False
     if isinstance(module, _CONNECTING) and "weight" in words:
         return True

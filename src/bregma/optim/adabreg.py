@@ -165,7 +165,8 @@ class AdaBreg(ProximalOptimizer):
             not change; sparsity comes as weights change sign), ``"shrink"`` (the dual is ``weights / delta``, so the
             first step shrinks the weights by ``delta * lam``), ``"sparse"`` (anchored, after
             :func:`bregma.optim.sparsify_` has left a random share of each weight tensor *when the optimiser is
-            built*; groups with ``lam=0`` and vectors stay dense). Default: "anchored".
+            built*, so build it before you load a checkpoint; groups with ``lam=0`` and vectors stay dense).
+            Default: "anchored".
         init_density: share of weights left by ``init="sparse"``, in (0, 1]. Default: 0.1.
         seed: of the random share, an integer >= 0; default: torch's global generator.
         maximize: ascend instead of descend. Default: False.

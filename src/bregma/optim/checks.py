@@ -54,13 +54,18 @@ def betas(value: Any) -> None:
         number(f"betas[{index}]", beta, low=0.0, high=1.0)
 
 
+def share(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a number in (0, 1]."""
+    number(name, value, low=0.0)
+    if not 0.0 < value <= 1.0:
+        raise ValueError(f"{name} must be in (0, 1], got {value}")
+
+
 def start(init: Any, init_density: Any, seed: Any) -> None:
     """Raise unless the three options say how the dual starts: a name, a share in (0, 1], an integer >= 0 or None."""
     if init not in INITS:
         raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")
-    number("init_density", init_density, low=0.0, open_low=True)
-    if init_density > 1:
-        raise ValueError(f"init_density must be in (0, 1], got {init_density}")
+    share("init_density", init_density)
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise TypeError(f"seed must be an integer or None, got {type(seed).__name__}")
     if seed is not None and seed < 0:
@@ -87,7 +92,7 @@ def parameters(params: list[Tensor], penalty: str) -> None:
         if p.ndim < min_ndim:
             raise ValueError(
                 f"penalty {penalty!r} needs parameters of {min_ndim} or more dimensions, got shape {tuple(p.shape)}; "
-                "bregma.param_groups keeps it to weight matrices"
+                "bregma.param_groups can give each layer its own penalty"
             )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from bregma.optim import checks
 from bregma.prox import Penalty
 
 
@@ -60,7 +61,11 @@ def sparsify_(params: Iterable[Tensor], density: float, generator: torch.Generat
     Args:
         params: weight tensors of two or more dimensions, outputs first.
         density: share of entries to keep, in (0, 1].
-        generator: a CPU generator; default: torch's global one. The masks do not depend on the device.
+        generator: a CPU generator; default: torch's global one. The masks do not depend on the device. Do not seed it
+            like the generator that drew the weights: the same numbers would keep the largest of them.
+
+    Raises:
+        ValueError: ``density`` is outside (0, 1] or a tensor has fewer than two dimensions; nothing has changed then.
 
     Example:
         >>> w = torch.ones(10, 40)
@@ -68,7 +73,14 @@ def sparsify_(params: Iterable[Tensor], density: float, generator: torch.Generat
         >>> int((w != 0).sum()), float(w.max())
         (100, 2.0)
     """
+    checks.share("density", density)
+    params = list(params)
     for p in params:
+        if p.ndim < 2:
+            raise ValueError(f"params must have 2 or more dimensions, got shape {tuple(p.shape)}")
+    for p in params:
+        if p.numel() == 0:
+            continue
         scores = torch.rand(p.shape[0], p[0].numel(), generator=generator)
         scores.scatter_(1, scores.argmax(dim=1, keepdim=True), 2.0)  # the best of each row outranks all others
         kept = min(max(round(density * p.numel()), p.shape[0]), p.numel())

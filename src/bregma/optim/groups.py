@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
 
 from torch import nn
 
 from bregma.nn.weights import split_parameters
 
+T = TypeVar("T")
+
 
 def param_groups(
     model: nn.Module,
     *,
-    lam: float | None = None,
-    penalty: str = "l1",
+    lam: float | Mapping[str, float] | None = None,
+    penalty: str | Mapping[str, str] = "l1",
     sparse: Sequence[str] = (),
     dense: Sequence[str] = (),
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Split a model's parameters into weights, which get the penalty, and the rest, which does not.
+    """Split a model's parameters into weights, which get a penalty, and the rest, which does not.
 
     See :func:`bregma.nn.weights.split_parameters` for what is a weight. A parameter that is shared counts once.
 
     Args:
         model: the model.
-        lam: weight of the penalty. Default: the optimiser's own.
-        penalty: name of the penalty, see :func:`bregma.prox.get`. Default: "l1".
-        sparse: patterns (``fnmatch``, e.g. ``"mixer.*"``) of full names of parameters that are weights all the same.
+        lam: weight of the penalty. Default: the optimiser's own. A mapping from name patterns (``fnmatch``) to
+            numbers gives every layer its own; the first pattern that matches counts.
+        penalty: name of the penalty, see :func:`bregma.prox.get`, or a mapping from name patterns to names, e.g.
+            ``{"conv*": "group_l1:kernels", "*": "l1"}``. Default: "l1".
+        sparse: patterns of full names of parameters that are weights all the same, e.g. ``["mixer.*"]``.
         dense: patterns of names of parameters to leave alone; they win over ``sparse``.
-        options: further options of the weights' group, e.g. ``init="sparse"``.
+        options: further options of the weights' groups, e.g. ``init="sparse"``.
 
     Returns:
-        One group with the weights and one, with ``lam=0`` and ``penalty="none"``, with the rest; a group without
-        parameters is left out.
+        One group for each pair of ``lam`` and ``penalty`` in use and one, with ``lam=0`` and ``penalty="none"``, for
+        the rest.
 
     Raises:
-        ValueError: a parameter fits no rule, a pattern fits no parameter, or a parameter is not initialised yet.
+        TypeError: ``model`` is not a module, or a sequence of patterns is a string.
+        ValueError: a parameter fits no rule or no pattern, a pattern fits no parameter, or a parameter is not
+            initialised yet.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2, bias=False))
@@ -44,8 +51,21 @@ def param_groups(
         [(2, 0.1), (3, 0.0)]
     """
     weights, rest = split_parameters(model, sparse=sparse, dense=dense)
-    penalised: dict[str, Any] = {"params": list(weights.values()), "penalty": penalty, **options}
-    if lam is not None:
-        penalised["lam"] = lam
-    free: dict[str, Any] = {"params": list(rest.values()), "penalty": "none", "lam": 0.0}
-    return [group for group in (penalised, free) if group["params"]]
+    groups: dict[tuple[float | None, str], dict[str, Any]] = {}
+    for name, p in weights.items():
+        own_lam, own_penalty = _of("lam", lam, name), _of("penalty", penalty, name)
+        strength = {} if own_lam is None else {"lam": own_lam}
+        new = {"params": [], "penalty": own_penalty, **strength, **options}
+        groups.setdefault((own_lam, own_penalty), new)["params"].append(p)
+    free = {"params": list(rest.values()), "penalty": "none", "lam": 0.0}
+    return [*groups.values(), free] if rest else list(groups.values())
+
+
+def _of(argument: str, value: T | Mapping[str, T], name: str) -> T:
+    """Return the value for the weight called ``name``."""
+    if not isinstance(value, Mapping):
+        return value
+    for pattern, own in value.items():
+        if fnmatchcase(name, pattern):
+            return own
+    raise ValueError(f"{argument} has no pattern that matches weight {name!r}, got {', '.join(map(repr, value))}")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,10 +35,14 @@ def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optim
     groups = param_groups(net, lam=experiment.lam, penalty=experiment.penalty)
     if experiment.method == "proxsgd":
         return ProxSGD(groups, lr=lr, momentum=0.9)
-    start = {"init": experiment.init, "init_density": experiment.init_density, "seed": experiment.seed}
+    dual: dict[str, Any] = {
+        "init": experiment.init,
+        "init_density": experiment.init_density,
+        "seed": experiment.seed,
+    }
     if experiment.method == "linbreg":
-        return LinBreg(groups, lr=lr, momentum=0.9, **start)
-    return AdaBreg(groups, lr=lr, **start)
+        return LinBreg(groups, lr=lr, momentum=0.9, **dual)
+    return AdaBreg(groups, lr=lr, **dual)
 
 
 def build_schedule(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -9,8 +10,33 @@ from bregma import prox
 
 Method = Literal["adabreg", "adam", "linbreg", "proxsgd"]
 Schedule = Literal["cosine", "onecycle", "constant"]
+Init = Literal["anchored", "shrink", "sparse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+
+_POSITIVE = (lambda value: 0 < value < math.inf, "a finite number > 0")
+_NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, ">= 0 and finite")
+_COUNT = (lambda value: value >= 1, ">= 1")
+_SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
+
+#: What each field may be: a test, and how to say it.
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "method": (lambda value: value in METHODS, f"one of {', '.join(METHODS)}"),
+    "schedule": (lambda value: value in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+    "init": (lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}"),
+    "init_density": (lambda value: 0 < value <= 1, "in (0, 1]"),
+    "lam": _NOT_NEGATIVE,
+    "lr": _POSITIVE,
+    "clip": _POSITIVE,
+    "gain": _POSITIVE,
+    "epochs": _COUNT,
+    "batch_size": _COUNT,
+    "hidden": (lambda value: len(value) > 0 and min(value) >= 1, "one or more sizes, each >= 1"),
+    "decay": _SHARE,
+    "readout_decay": _SHARE,
+    "steps": _NOT_NEGATIVE,
+    "seed": (lambda value: 0 <= value < 2**32, ">= 0 and < 2**32"),
+}
 
 
 @dataclass(frozen=True)
@@ -18,31 +44,33 @@ class Experiment:
     """Everything that decides a run; written to ``config.toml``.
 
     Args:
-        data: ``digits``, ``mnist``, ``psmnist``, ``nmnist``, ``shd``, ``ssc``, or the path of a file or folder.
+        data: digits, mnist, psmnist, nmnist, shd, ssc, or the path of a file or folder in the layout of one of them.
         method: optimizer.
-        lam: strength of the penalty; the dual must leave ``[-lam, lam]`` for a weight to live. Ignored by ``adam``.
-        penalty: penalty on the weight matrices, a name that `bregma.prox.get` knows.
-        init: where the dual starts: ``anchored``, ``shrink`` or ``sparse`` (see `bregma.AdaBreg`).
-        init_density: share of the weights that is alive at the start when ``init`` is ``sparse``.
-        lr: learning rate, at its peak if there is a schedule.
-        schedule: ``cosine`` to zero, ``onecycle`` (warm-up, then cosine), or ``constant``; per step.
+        lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam ignores it.
+        penalty: penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns, nuclear,
+            none.
+        init: how training starts. anchored: dense; shrink: dense, shrunk by lam at the first step; sparse: a random
+            part of the connections.
+        init_density: share of the connections that a sparse start keeps.
+        lr: learning rate; with a schedule, the highest.
+        schedule: course of the learning rate over all steps. cosine: down to zero; onecycle: up, then down; constant.
         epochs: passes over the training samples.
         batch_size: samples per step.
         clip: largest norm of the gradient.
         hidden: neurons of each hidden layer.
-        recurrent: hidden neurons hear their own layer.
-        decay: membrane decay of the hidden neurons per time step.
-        readout_decay: decay of the readout per time step.
-        gain: scale of the first weights.
+        recurrent: hidden neurons also hear their own layer.
+        decay: what a hidden neuron keeps of its membrane from one time step to the next, in [0, 1].
+        readout_decay: the same for the readout.
+        gain: scale of the first weights; higher makes more spikes.
         steps: time steps per sample; 0 for what the data set recommends.
-        seed: of the weights, the order of samples, and the cut into training and validation.
+        seed: of the first weights, the order of samples, and the cut into training and validation.
     """
 
     data: str = "digits"
     method: Method = "adabreg"
     lam: float = 0.05
     penalty: str = "l1"
-    init: str = "sparse"
+    init: Init = "sparse"
     init_density: float = 0.1
     lr: float = 5e-3
     schedule: Schedule = "onecycle"
@@ -58,22 +86,11 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("method", METHODS), ("schedule", SCHEDULES)):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
         prox.get(self.penalty)
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("lr", "clip", "gain"):
+        for name, (inside, allowed) in _ALLOWED.items():
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a finite number > 0, got {value}")
-        for name in ("lam", "steps", "seed"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be >= 0, got {value}")
+            if not inside(value):
+                raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as ``config.toml`` holds them."""

@@ -3,50 +3,37 @@
 import errno
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a new file beside ``path``, then put it in place in one step.
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Make a new file beside ``path`` and put it in place in one step.
 
     Args:
         path: the file to make or replace; its folder exists.
-        write: receives the path to write to.
+        content: all of it. (Libraries that write to a path themselves hide the system's error when the disk is full.)
 
     Raises:
         OSError: what the file system said, with ``path`` named; the old file is as it was.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     part = Path(name)
     try:
-        write(part)
-        with part.open("rb+") as file:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         part.chmod(0o644)
         part.replace(path)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        if _is_full_disk(error):
-            raise OSError(
-                errno.ENOSPC, f"{path}: no space left on the disk; what was written before is kept"
-            ) from error
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            raise OSError(f"{path}: no space left on the disk; what was written before is kept") from error
         raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write_atomic(path, lambda part: _write(part, text))
-
-
-def _write(part: Path, text: str) -> None:
-    part.write_text(text, encoding="utf-8")
-
-
-def _is_full_disk(error: BaseException) -> bool:
-    """Also true of torch's and safetensors' own exceptions, which carry the system's error only as text."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    text = str(error).lower()
-    return "no space left" in text or ("os error 28" in text) or ("file write failed" in text)
+    """Write a text file in one step; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))

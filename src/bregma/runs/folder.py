@@ -13,6 +13,7 @@
 ======================= =============================================================================================
 """
 
+import io
 import json
 import platform
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from torch import Tensor
 
 from bregma import __version__
 from bregma.runs.experiment import Experiment
-from bregma.runs.files import write_atomic, write_text
+from bregma.runs.files import write_bytes, write_text
 
 FORMAT = 1
 _PACKAGES = ("torch", "numpy", "numba", "scikit-learn")
@@ -145,7 +146,7 @@ class RunFolder:
     def write_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
         """Write ``name``.safetensors."""
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_atomic(self.path / f"{name}.safetensors", lambda part: safetensors.torch.save_file(contiguous, part))
+        write_bytes(self.path / f"{name}.safetensors", safetensors.torch.save(contiguous))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Read ``name``.safetensors."""
@@ -160,13 +161,17 @@ class RunFolder:
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Write ``last.pt``: tensors and plain values only, so that `torch.load(weights_only=True)` reads it."""
-        write_atomic(self.path / "last.pt", lambda part: torch.save(state, part))
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self.path / "last.pt", buffer.getvalue())
+
+    def has_state(self) -> bool:
+        """Whether the run got as far as its first checkpoint."""
+        return (self.path / "last.pt").is_file()
 
     def state(self) -> dict[str, Any]:
         """Read ``last.pt``."""
         path = self.path / "last.pt"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: there is nothing to go on from")
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True)
         except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... on a broken file

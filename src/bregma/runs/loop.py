@@ -10,16 +10,19 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from bregma.data import FrameDataset, Splits, collate
-from bregma.sparsity import density, layer_densities, nonzero, parameters
 from bregma.runs.build import build_network, build_optimizer, build_schedule, load_network
 from bregma.runs.evaluate import evaluate, sample_activity
 from bregma.runs.folder import RunFolder
+from bregma.sparsity import density, layer_densities, nonzero, parameters
 
 
 class Observer(Protocol):
     """Who watches a run: the progress bar, or nobody."""
 
-    def step(self, epoch: int, loss: float) -> None:
+    def start(self, done: int, total: int) -> None:
+        """Called once, with the optimizer steps done before (in a run that is resumed) and to be done in all."""
+
+    def step(self, loss: float) -> None:
         """Called after each optimizer step."""
 
     def epoch(self, row: dict[str, Any]) -> None:
@@ -56,8 +59,8 @@ class Session:
         torch.manual_seed(self.experiment.seed)
         self.net = build_network(folder.config())
         self.optimizer = build_optimizer(self.net, self.experiment)
-        per_epoch = -(-len(splits.train) // self.experiment.batch_size)
-        self.schedule = build_schedule(self.optimizer, self.experiment, per_epoch * self.experiment.epochs)
+        self.batches = -(-len(splits.train) // self.experiment.batch_size)
+        self.schedule = build_schedule(self.optimizer, self.experiment, self.batches * self.experiment.epochs)
         self.progress = Progress()
 
     def save(self) -> None:
@@ -100,7 +103,8 @@ def train(
     Args:
         folder: an existing run folder (`RunFolder.create`).
         splits: data; the test part is touched once, at the end.
-        resume: go on from ``last.pt``; the result equals that of an uninterrupted run bit for bit.
+        resume: go on from ``last.pt`` if the run got that far; the result equals that of an uninterrupted run bit for
+            bit.
         observer: is told of every step and epoch.
         should_stop: asked after every step; when true the checkpoint is written and training ends early.
 
@@ -108,12 +112,15 @@ def train(
         What ``summary.json`` holds, or None if stopped early.
 
     Raises:
-        ValueError: the loss is no longer finite; the last checkpoint is kept.
+        ValueError: a membrane or the loss is no longer finite; the last checkpoint is kept.
     """
     session = Session(folder, splits)
-    if resume:
+    if resume and folder.has_state():
         session.restore()
     progress = session.progress
+    if observer:
+        done = progress.epoch * session.batches + progress.batch
+        observer.start(done, session.batches * session.experiment.epochs)
     session.net.train()
     started = time.perf_counter() - progress.seconds
     while progress.epoch < session.experiment.epochs:
@@ -121,7 +128,7 @@ def train(
             loss = _step(session, x, labels)
             progress.seconds = time.perf_counter() - started
             if observer:
-                observer.step(progress.epoch + 1, loss)
+                observer.step(loss)
             if should_stop():
                 session.save()
                 return None
@@ -139,19 +146,13 @@ def _batches(
     generator = torch.Generator().manual_seed(seed * 1_000_003 + progress.epoch)
     order = torch.randperm(len(dataset), generator=generator).split(batch_size)
     rows = [part.tolist() for part in order[progress.batch :]]
-    yield from DataLoader(dataset, batch_sampler=rows, collate_fn=collate, generator=generator)  # type: ignore[arg-type]
+    yield from DataLoader(dataset, batch_sampler=rows, collate_fn=collate, generator=generator)
 
 
 def _step(session: Session, x: torch.Tensor, labels: torch.Tensor) -> float:
     progress = session.progress
-    logits = session.net(x)
-    loss = F.cross_entropy(logits, labels)
+    logits, loss = _forward(session, x, labels)
     value = loss.item()
-    if not torch.isfinite(loss):
-        raise ValueError(
-            f"loss became {value} in epoch {progress.epoch + 1}; a smaller lr than {session.experiment.lr} may help "
-            f"(the last checkpoint in {session.folder.path} is kept)"
-        )
     session.optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(session.net.parameters(), session.experiment.clip)
@@ -161,6 +162,20 @@ def _step(session: Session, x: torch.Tensor, labels: torch.Tensor) -> float:
     progress.loss_sum += value * len(labels)
     progress.right += int((logits.argmax(1) == labels).sum())
     return value
+
+
+def _forward(session: Session, x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    try:
+        logits = session.net(x)
+        loss = F.cross_entropy(logits, labels)
+        if not torch.isfinite(loss):
+            raise ValueError(f"loss is {loss.item()}")
+    except ValueError as error:
+        raise ValueError(
+            f"training diverged in epoch {session.progress.epoch + 1} ({error}); an lr below "
+            f"{session.experiment.lr} may help; the last checkpoint in {session.folder.path} is kept"
+        ) from error
+    return logits, loss
 
 
 def _end_epoch(session: Session) -> None:

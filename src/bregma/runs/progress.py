@@ -14,13 +14,11 @@ class ProgressBar:
     Args:
         console: where to draw; without a terminal one plain line per epoch is printed instead.
         experiment: what is trained.
-        samples: number of training samples.
     """
 
-    def __init__(self, console: Console, experiment: Experiment, samples: int) -> None:
+    def __init__(self, console: Console, experiment: Experiment) -> None:
         self._console = console
         self._epochs = experiment.epochs
-        self._per_epoch = -(-samples // experiment.batch_size)
         self._figures = ""
         self._loss: float | None = None
         self._bar = Progress(
@@ -34,9 +32,7 @@ class ProgressBar:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(
-            f"{experiment.method} on {experiment.data}", total=self._epochs * self._per_epoch, figures=""
-        )
+        self._task = self._bar.add_task(f"{experiment.method} on {experiment.data}", total=None, figures="")
 
     def __enter__(self) -> "ProgressBar":
         self._bar.start()
@@ -45,11 +41,11 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def resume(self, done: int) -> None:
-        """Start at step ``done``."""
-        self._bar.update(self._task, completed=done)
+    def start(self, done: int, total: int) -> None:
+        """Draw the bar at step ``done`` of ``total``."""
+        self._bar.reset(self._task, completed=done, total=total)
 
-    def step(self, epoch: int, loss: float) -> None:
+    def step(self, loss: float) -> None:
         """Advance by one step; the loss shown is a running mean."""
         self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
         self._bar.update(self._task, advance=1, figures=f"loss {self._loss:.3f}{self._figures}")

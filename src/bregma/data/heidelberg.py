@@ -1,0 +1,277 @@
+"""Spike recordings in the HDF5 layout of the Spiking Heidelberg data sets (SHD, SSC).
+
+Cramer, Stradmann, Schemmel, Zenke 2020, IEEE TNNLS 33:2744. A file holds `spikes/times` (seconds, often float16),
+`spikes/units` (channels 0 to 699), `labels`, and `extra/keys` (names of the classes). It is read as `.h5`, `.h5.gz`
+or `.h5.zip`; a `.h5` file is never read whole.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from bregma.data.checks import check_labels
+from bregma.data.dataset import TEST_SEED, TEST_SHARE, FrameDataset, Splits, split_validation, stratified_cut
+from bregma.data.events import EventFrames, Recording
+from bregma.data.files import find_file, read_packed, same_process
+
+CHANNELS = 700
+
+#: Seconds that the frames divide: the longest recording of the official files. Later spikes are dropped.
+WINDOW_S = 1.4
+STEPS = 100
+
+SUFFIXES = (".h5", ".h5.zip", ".h5.gz")
+
+
+class SpikeFile:
+    """One HDF5 file in this layout, opened anew in each process that reads from it.
+
+    Args:
+        path: The file, plain or packed.
+
+    Attributes:
+        labels: Class index of each recording, int64, shape (N,).
+        classes: Names of the classes: `extra/keys` where the file has it, numbers up to the highest label otherwise.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, not in this layout, empty, or a label is out of range.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._content: bytes | None = None
+        self._file: h5py.File | None = None
+        self._pid: int | None = None
+        file = self._open()
+        for name in ("spikes/times", "spikes/units", "labels"):
+            if not isinstance(file.get(name), h5py.Dataset):
+                raise ValueError(f"{path}: not in the layout of SHD: it has no data set {name!r}")
+        labels = self._read(lambda: file["labels"][()])
+        lengths = [len(file[name]) for name in ("spikes/times", "spikes/units")]
+        if lengths != [len(labels)] * 2:
+            raise ValueError(f"{path}: times, units and labels must be of one length, got {lengths} and {len(labels)}")
+        for name, kind in (("spikes/times", "f"), ("spikes/units", "iu")):
+            element = h5py.check_vlen_dtype(file[name].dtype)
+            if element is None or np.dtype(element).kind not in kind:
+                raise ValueError(f"{path}: {name} must be lists of {_KINDS[kind]}, got {element or file[name].dtype}")
+        named = self._read(lambda: file["extra/keys"][()]) if "extra/keys" in file else None
+        if named is None:
+            named = range(1 + int(check_labels(labels, np.iinfo(np.int64).max, f"{path}: labels").max()))
+        self.classes = tuple(key.decode("utf-8") if isinstance(key, bytes) else str(key) for key in named)
+        self.labels = check_labels(labels, len(self.classes), f"{path}: labels")
+
+    def read(self, row: int) -> Recording:
+        """Times in seconds, in the file's dtype, and units in [0, 700), uint16, of recording `row`."""
+        file = self._open()
+        times = self._read(lambda: np.asarray(file["spikes/times"][row]))
+        units = self._read(lambda: np.asarray(file["spikes/units"][row]))
+        where = f"{self.path}: recording {row}"
+        if times.shape != units.shape or times.ndim != 1:
+            raise ValueError(f"{where}: times and units must be of one length, got {times.shape} and {units.shape}")
+        if not np.isfinite(times).all():
+            raise ValueError(f"{where}: times must be finite, got {times[~np.isfinite(times)][0]}")
+        if len(units) and not (units.min() >= 0 and units.max() < CHANNELS):
+            bad = units[(units < 0) | (units >= CHANNELS)][0]
+            raise ValueError(f"{where}: units must be in [0, {CHANNELS}), got {bad}")
+        return times, units.astype(np.uint16)
+
+    def _open(self) -> h5py.File:
+        """This process's handle. Handles do not survive a fork, the content of a packed file does."""
+        if self._file is not None and same_process(self._pid):
+            return self._file
+        if self.path.suffix in (".gz", ".zip") and self._content is None:
+            self._content = read_packed(self.path, suffix=".h5")
+        try:
+            source = self.path if self._content is None else io.BytesIO(self._content)
+            self._file = h5py.File(source, "r")
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self.path}: no such file") from None
+        except OSError as error:
+            raise ValueError(f"{self.path}: truncated or no HDF5 file ({_short(error)}); fetch it again") from None
+        self._pid = os.getpid()
+        return self._file
+
+    def _read(self, get: Any) -> Any:
+        try:
+            return get()
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{self.path}: damaged HDF5 file ({_short(error)}); delete it and fetch again") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State without content and handle: a worker opens the file for itself."""
+        return {**self.__dict__, "_content": None, "_file": None, "_pid": None}
+
+
+_KINDS = {"f": "floating-point numbers", "iu": "integers"}
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+class SpikeRecordings(EventFrames):
+    """The recordings of one file as frames: spike counts per step and channel.
+
+    Args:
+        file: The file, or its path.
+        classes: Names of the classes; those of the file if None.
+        steps: Number of frames T, >= 1.
+        window: Seconds that the frames divide, > 0; later spikes are dropped.
+        channels: Number of channels, a divisor of 700: so many neighbours are summed as 700 has to be divided by.
+        binary: Frames of zeros and ones instead of counts.
+        legacy_float16: See `bregma.data.bin_events`.
+
+    Raises:
+        ValueError: If an argument is out of range or the file is damaged.
+    """
+
+    def __init__(
+        self,
+        file: SpikeFile | Path,
+        *,
+        classes: Sequence[str] | None = None,
+        steps: int = STEPS,
+        window: float = WINDOW_S,
+        channels: int = 140,
+        binary: bool = False,
+        legacy_float16: bool = False,
+    ) -> None:
+        if channels < 1 or CHANNELS % channels:
+            raise ValueError(f"channels must be a divisor of {CHANNELS}, got {channels}")
+        if not window > 0:
+            raise ValueError(f"window must be > 0, got {window}")
+        self.file = file if isinstance(file, SpikeFile) else SpikeFile(file)
+        super().__init__(
+            labels=self.file.labels,
+            classes=self.file.classes if classes is None else classes,
+            frame_shape=(channels,),
+            steps=steps,
+            window=window,
+            binary=binary,
+            legacy_float16=legacy_float16,
+        )
+        self._summed = CHANNELS // channels
+
+    def read(self, row: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Times in seconds and summed channels of recording `row`."""
+        times, units = self.file.read(row)
+        return times, (units // self._summed).astype(np.uint16)
+
+
+def load_heidelberg(
+    name_or_path: str | Path,
+    *,
+    root: Path | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    binary: bool = False,
+    channels: int | None = None,
+    window: float | None = None,
+    legacy_float16: bool = False,
+) -> Splits:
+    """SHD, SSC, or files in their layout.
+
+    The official parts are used where they exist. A missing validation part is a tenth of every class of the training
+    part, cut by `seed`; a missing test part is a fifth of every class, cut before it by a fixed seed, and the title
+    says so.
+
+    Args:
+        name_or_path: "shd", "ssc", a file, or a folder. By the file `x_train.h5`, its siblings `x_test.h5` and
+            `x_valid.h5` are found, packed or not; by a folder, its one `*_train.h5`.
+        root: Data folder of the named sets: looked for in `root/shd` (or `ssc`) and in `root`.
+        steps: Number of frames T, >= 1; default 100.
+        seed: Seed of the cut between training and validation.
+        binary: Frames of zeros and ones instead of counts.
+        channels: Number of channels, a divisor of 700; default 140.
+        window: Seconds that the frames divide; default 1.4.
+        legacy_float16: See `bregma.data.bin_events`.
+
+    Raises:
+        FileNotFoundError: If a file is missing; the message says what to put where.
+        ValueError: If a file is damaged or an argument is out of range.
+    """
+    named = isinstance(name_or_path, str) and name_or_path in ("shd", "ssc")
+    paths = _named_parts(str(name_or_path), root) if named else _parts_by_path(Path(name_or_path))
+    files = {part: SpikeFile(path) for part, path in paths.items()}
+    classes = max((file.classes for file in files.values()), key=len)
+    parts: dict[str, FrameDataset] = {
+        part: SpikeRecordings(
+            file,
+            classes=classes,
+            steps=STEPS if steps is None else steps,
+            window=WINDOW_S if window is None else window,
+            channels=140 if channels is None else channels,
+            binary=binary,
+            legacy_float16=legacy_float16,
+        )
+        for part, file in files.items()
+    }
+    counts = f"{len(parts['train']):,} recordings for training"
+    if "test" in parts:
+        counts += f" and {len(parts['test']):,} for test"
+    else:
+        rest, cut = stratified_cut(parts["train"].labels.numpy(), TEST_SHARE, TEST_SEED)
+        parts["test"], parts["train"] = parts["train"].subset(cut), parts["train"].subset(rest)
+        counts += f", of which {len(cut):,} were cut for test (no test file)"
+    if "validation" not in parts:
+        parts["train"], parts["validation"] = split_validation(parts["train"], seed)
+    stem = str(name_or_path) if named else _stem(paths["train"])
+    return Splits(
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        name=stem,
+        title=f"{stem.upper() if named else stem}, {counts}",
+        synthetic=False,
+    )
+
+
+_PART = re.compile(r"^(?P<stem>.*?)_?(?P<part>train|valid|validation|test)(?P<suffix>\.h5(\.gz|\.zip)?)$")
+_PART_NAMES = {"train": ("train",), "validation": ("valid", "validation"), "test": ("test",)}
+
+
+def _stem(path: Path) -> str:
+    """Name of a data set from its training file: `a/shd_synth_train.h5.gz` is `shd_synth`."""
+    match = _PART.match(path.name)
+    return (match["stem"] if match else path.name.split(".h5")[0]) or path.parent.name
+
+
+def _named_parts(name: str, root: Path | None) -> dict[str, Path]:
+    wanted = ("train", "test") if name == "shd" else ("train", "validation", "test")
+    return {
+        part: find_file(name, [f"{name}_{_PART_NAMES[part][0]}{suffix}" for suffix in SUFFIXES], root)
+        for part in wanted
+    }
+
+
+def _parts_by_path(path: Path) -> dict[str, Path]:
+    """The training file that a path means, and the parts beside it."""
+    if path.is_dir():
+        training = sorted(entry for entry in path.iterdir() if (m := _PART.match(entry.name)) and m["part"] == "train")
+        stems = {_stem(entry) for entry in training}
+        if len(stems) != 1:
+            found = ", ".join(sorted(stems)) or "none"
+            raise ValueError(f"{path}: folder must hold one *_train.h5 (.h5.gz, .h5.zip), got {found}; name the file")
+        path = training[0]
+    parts = {"train": path}
+    match = _PART.match(path.name)
+    if match is None or match["part"] != "train":
+        return parts
+    prefix = path.name[: match.start("part")]
+    for part in ("validation", "test"):
+        for name in _PART_NAMES[part]:
+            for suffix in SUFFIXES:
+                sibling = path.with_name(f"{prefix}{name}{suffix}")
+                if part not in parts and sibling.exists():
+                    parts[part] = sibling
+    return parts

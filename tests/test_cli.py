@@ -1,0 +1,112 @@
+"""The command line as a person uses it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bregma.cli import main
+
+QUICK = ["--epochs", "1", "--hidden", "16", "--steps", "5"]
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    return end.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "quick"
+    assert run("train", *QUICK, "--out", str(path)) == 0
+    return path
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["evaluate", "--help"], ["report", "--help"]])
+def test_help_is_help(words, capsys):
+    assert run(*words) == 0
+    out = capsys.readouterr().out
+    assert "bregma" in out
+    assert "`" not in out  # docstrings are shown to people here, not to a documentation tool
+
+
+def test_help_shows_the_settings_recommended_for_the_data(capsys):
+    run("train", "--data", "mnist", "--help")
+    assert "(default: 128)" in capsys.readouterr().out
+
+
+def test_train_leaves_a_run_folder(finished):
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {
+        "config.toml", "metrics.jsonl", "summary.json", "report.html", "figures",
+        "best.safetensors", "last.safetensors", "last.pt", "sample.safetensors",
+    }  # fmt: skip
+    assert not [name for name in names if name.startswith(".")]
+
+
+def test_evaluate_repeats_the_test_accuracy(finished, capsys):
+    assert run("evaluate", str(finished)) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["test_accuracy"] == json.loads((finished / "summary.json").read_text())["test_accuracy"]
+
+
+def test_report_lays_runs_side_by_side(finished, tmp_path, capsys):
+    assert run("report", str(finished), str(finished), "--out", str(tmp_path / "both.html")) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "both.html")
+    assert (tmp_path / "both.html").read_text().startswith("<!DOCTYPE html>")
+
+
+def test_data_lists_every_set(capsys):
+    assert run("data") == 0
+    out = capsys.readouterr().out
+    for name in ("digits", "mnist", "psmnist", "nmnist", "shd", "ssc"):
+        assert name in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--lr", "-1"], "lr must be a finite number > 0, got -1.0"),
+        (["train", "--init-density", "1.5"], "init_density must be in (0, 1], got 1.5"),
+        (["train", "--data", "nothing"], "data must be one of digits"),
+        (["train", "--data", "shd", "--root", "{tmp}"], "shd_train.h5"),
+        (["train", "--resume", "{tmp}"], "holds no run: config.toml is missing"),
+        (["train", "--resume", "{run}", "--epochs", "9"], "resume goes on with the settings of the run"),
+        (["train", *QUICK, "--out", "{run}"], "already holds a run"),
+        (["evaluate", "{tmp}"], "holds no run: config.toml is missing"),
+        (["evaluate", "{run}", "--data", "{tmp}"], "not recognised"),
+        (["report"], "runs: name at least one run folder"),
+        (["data", "nothing"], "name must be one of digits"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words, message, finished, tmp_path, capsys):
+    words = [word.format(tmp=tmp_path, run=finished) for word in words]
+    assert run(*words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("bregma: ")
+    assert error.count("\n") == 1
+
+
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "bregma", "train", "--hidden", "16", "--steps", "5", "--out", str(out)]
+    process = subprocess.Popen(
+        [*command, "--epochs", "1000"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    for _ in range(600):
+        if (out / "last.pt").exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"go on with: bregma train --resume {out}" in error.replace("\n", "")
+    assert (out / "last.pt").exists()
+    assert not (out / "summary.json").exists()

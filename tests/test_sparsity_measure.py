@@ -1,0 +1,61 @@
+"""Counts of exact zeros."""
+
+import pytest
+import torch
+from torch import nn
+
+from bregma import AdaBreg, density, param_groups
+from bregma.sparsity import layer_densities, nonzero, parameters
+
+
+def network():
+    net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 2))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.fill_(1.0)
+        net[0].weight[:, 1:] = 0.0
+        net[0].bias.zero_()
+        net[2].weight[0] = -0.0
+    return net
+
+
+def test_only_weights_count_for_the_density():
+    assert density(network()) == pytest.approx((5 + 5) / (20 + 10))
+    assert layer_densities(network()) == {"0.weight": 0.25, "2.weight": 0.5}
+
+
+def test_all_parameters_count_for_the_size():
+    net = network()
+    assert parameters(net) == 20 + 5 + 5 + 5 + 10 + 2
+    assert nonzero(net) == parameters(net) - 15 - 5 - 5
+
+
+def test_tied_weights_count_once():
+    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    net[1].weight = net[0].weight
+    assert parameters(net) == 9 + 3 + 3
+    assert list(layer_densities(net)) == ["0.weight"]
+
+
+def test_patterns_as_in_param_groups():
+    net = network()
+    assert density(net, dense=["0.weight"]) == 0.5
+    assert list(layer_densities(net, sparse=["1.weight"])) == ["0.weight", "1.weight", "2.weight"]
+
+
+def test_tiny_weights_are_not_zero():
+    layer = nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight.fill_(1e-30)
+    assert density(layer) == 1.0
+
+
+def test_the_density_of_a_sparse_start():
+    net = nn.Sequential(nn.Linear(40, 50), nn.Linear(50, 10))
+    AdaBreg(param_groups(net, lam=0.1), init="sparse", init_density=0.3)
+    assert density(net) == pytest.approx(0.3)
+
+
+def test_a_model_without_weights_is_named():
+    with pytest.raises(ValueError, match="model must have weights, got a BatchNorm1d without any"):
+        density(nn.BatchNorm1d(3))
