@@ -14,6 +14,7 @@ from torch import Tensor
 from bregma.dynamics import memory
 from bregma.dynamics.backend import get_backend
 from bregma.dynamics.kernels import as_bits, words_for
+from bregma.dynamics.kernels_dense import dense_product, padded
 from bregma.dynamics.kernels_events import count_events, pack, product, unpack, weight_gradient
 from bregma.dynamics.ops import array, once_differentiable, operator
 from bregma.dynamics.threads import over_rows
@@ -21,6 +22,7 @@ from bregma.dynamics.threads import over_rows
 # Shares of non-zero entries up to which the event products were measured to be the faster ones.
 FORWARD_SHARE = 0.25
 GRADIENT_SHARE = 0.2
+SMALL_BYTES = 1 << 19  # weights up to which our dense product keeps up with BLAS: they stay in the second-level cache
 _LEAST_ROWS = 64  # per thread
 
 
@@ -118,13 +120,21 @@ def _linear_backward(
     grad_x, grad_weight = grad.new_empty(0), grad.new_empty(0)
     if need_x:
         grad_x = memory.empty((*grad.shape[:-1], weight.shape[1]), grad.dtype)
-        torch.mm(rows, weight, out=grad_x.view(-1, weight.shape[1]))
+        _input_gradient(rows, weight, grad_x.view(-1, weight.shape[1]))
     if need_weight and _share(bits, weight.shape[1]) > GRADIENT_SHARE:
         dense = _unpacked(bits, weight) if x is None else x
         grad_weight = rows.t() @ dense.reshape(-1, weight.shape[1])
     elif need_weight:
         grad_weight = _weight_gradient(rows, x, bits, graded, weight)
     return grad_x, grad_weight
+
+
+def _input_gradient(grad: Tensor, weight: Tensor, out: Tensor) -> None:
+    if weight.nbytes > SMALL_BYTES:
+        torch.mm(grad, weight, out=out)
+        return
+    arrays = array(grad), padded(array(weight)), array(out)
+    over_rows(lambda first, last: dense_product(*arrays, first, last), grad.shape[0], _LEAST_ROWS)
 
 
 def _weight_gradient(grad: Tensor, x: Tensor | None, bits: Tensor, graded: Tensor | None, weight: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from bregma.nn.delayed import DelayedRecurrentLIF
 from bregma.nn.layers import LIF, Readout, RecurrentLIF
+from bregma.nn.linear import SpikeLinear
 from bregma.nn.models import ReadoutLayer, SpikingLayer, SpikingMLP
 from bregma.nn.record import Record
 
@@ -12,6 +13,7 @@ __all__ = [
     "ReadoutLayer",
     "Record",
     "RecurrentLIF",
+    "SpikeLinear",
     "SpikingLayer",
     "SpikingMLP",
 ]
