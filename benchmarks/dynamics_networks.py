@@ -42,7 +42,7 @@ class Work:
 
 
 NMNIST = Work("N-MNIST-like", 150, 64, (2312, 512, 10), 0.01, (2.2, 6.0), (False, False))
-SHD = Work("SHD-like", 100, 128, (140, 256, 256, 20), 0.03, (2.0, 1.9, 1.0), (False, True, False))
+SHD = Work("SHD-like", 100, 128, (140, 256, 256, 20), 0.03, (2.2, 3.0, 3.0), (False, True, False))
 PSMNIST = Work("PSMNIST-like", 784, 128, (1, 64, 212, 212, 10), 1.0, (0.3, 1.9, 2.0, 1.0), (False, True, True, False))
 
 

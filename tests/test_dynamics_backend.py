@@ -29,20 +29,27 @@ def problem(seed, steps, batch, n, dtype, stateful, kind):
     """Arguments by name, all that take a gradient as leaves, and upstream gradients."""
     generator = torch.Generator().manual_seed(seed)
     leaves = {"current": grid(generator, steps, batch, n)}
-    if kind == "recurrent":
+    if kind in ("recurrent", "delayed"):
         leaves["weight"] = (grid(generator, n, n) - 0.375) / 4
+    if kind == "delayed":
+        leaves["delays"] = torch.randint(0, 13, (n,), generator=generator) / 4
     if stateful:
-        leaves["state"] = grid(generator, batch, n)
+        leaves["state"] = grid(generator, *([4] if kind == "delayed" else []), batch, n)
     leaves = {name: value.to(dtype).requires_grad_() for name, value in leaves.items()}
     choices = torch.tensor([0.5, 0.75, 1.0], dtype=dtype)
     constants = {"decay": choices[torch.randint(3, (n,), generator=generator)]}
     if kind != "readout":
         constants["threshold"] = choices[torch.randint(3, (n,), generator=generator)]
-    upstream = torch.randn(steps, batch, n, generator=generator), torch.randn(batch, n, generator=generator)
+    if kind == "delayed":
+        constants |= {"spread": 1.0, "slots": 5}  # a spread of one keeps the kernel on the grid
+    end = (6, batch, n) if kind == "delayed" else (batch, n)
+    upstream = torch.randn(steps, batch, n, generator=generator), torch.randn(end, generator=generator)
     return leaves, constants, [grad.to(dtype) for grad in upstream]
 
 
 FUNCTIONS = {"lif": dynamics.lif, "recurrent": dynamics.recurrent_lif, "readout": dynamics.integrate}
+FUNCTIONS["delayed"] = dynamics.delayed_recurrent_lif
+KINDS = list(FUNCTIONS)
 
 
 def run(name, kind, leaves, constants, upstream, options):
@@ -65,14 +72,14 @@ def assert_same(kind, leaves, constants, upstream, options):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", ["lif", "recurrent"])
+@pytest.mark.parametrize("kind", ["lif", "recurrent", "delayed"])
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
 def test_every_option(kind, dtype, options):
     spikes = assert_same(kind, *problem(3, 12, 3, 70, dtype, True, kind), options)
     assert 0.05 < spikes.mean() < 0.95
 
 
-@pytest.mark.parametrize("kind", ["lif", "recurrent", "readout"])
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_every_shape(kind, data):
@@ -94,7 +101,7 @@ def test_membranes_off_the_grid_spike_alike():
         assert torch.equal(outputs[0][1], outputs[1][1])
 
 
-@pytest.mark.parametrize("kind", ["lif", "recurrent", "readout"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_sequence_in_two_parts(kind):
     leaves, constants, upstream = problem(1, 9, 2, 5, torch.float64, True, kind)
     whole, target = run("numba", kind, leaves, constants, upstream, {})
@@ -120,7 +127,7 @@ def test_layouts_of_memory_do_not_matter():
     torch.testing.assert_close(gradients, target, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["lif", "recurrent", "readout"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_output_without_gradient(kind):
     leaves, constants, upstream = problem(4, 4, 2, 3, torch.float64, True, kind)
     for used in (0, 1):
@@ -144,15 +151,16 @@ def test_no_gradient_keeps_no_membranes(monkeypatch):
     assert torch.equal(with_gradient, without)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("threads", [2, 3])
-def test_threads_do_not_change_results(threads):
+def test_threads_do_not_change_results(threads, kind):
     before = torch.get_num_threads()
-    leaves, constants, upstream = problem(6, 20, 13, 40, torch.float32, True, "recurrent")
+    leaves, constants, upstream = problem(6, 20, 13, 40, torch.float32, True, kind)
     results = []
     try:
         for count in (1, threads):
             torch.set_num_threads(count)
-            results.append(run("numba", "recurrent", leaves, constants, upstream, {}))
+            results.append(run("numba", kind, leaves, constants, upstream, {}))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(results[0][0][0], results[1][0][0])
@@ -183,7 +191,7 @@ def test_a_forked_child_works():
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("kind", ["lif", "recurrent", "readout"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_compile_traces_through(kind):
     leaves, constants, upstream = problem(7, 5, 2, 4, torch.float64, True, kind)
     compiled = torch.compile(FUNCTIONS[kind], fullgraph=True, backend="aot_eager")
@@ -194,15 +202,22 @@ def test_compile_traces_through(kind):
     torch.testing.assert_close(gradients, tuple(target.values()), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["lif", "recurrent", "readout"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_operators_keep_their_promises(kind):
     leaves, constants, _ = problem(8, 3, 2, 4, torch.float64, True, kind)
     if kind == "readout":
         arguments = leaves["current"], constants["decay"], leaves["state"]
         torch.library.opcheck(torch.ops.bregma.integrate.default, arguments)
         return
-    arguments = leaves["current"], leaves.get("weight"), *constants.values(), leaves["state"], [0, 1, 0, 0], [3.1, 1.0]
-    torch.library.opcheck(torch.ops.bregma.lif.default, (*arguments, True))
+    options = [0, 1, 0, 0], [3.1, 1.0], True
+    neurons = constants["decay"], constants["threshold"], leaves["state"]
+    if kind == "delayed":
+        shape = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+        arguments = leaves["current"], leaves["weight"], shape, *neurons, *options
+        torch.library.opcheck(torch.ops.bregma.delayed_lif.default, arguments)
+    else:
+        arguments = leaves["current"], leaves.get("weight"), *neurons, *options
+        torch.library.opcheck(torch.ops.bregma.lif.default, arguments)
 
 
 def test_a_second_derivative_names_the_way_out():

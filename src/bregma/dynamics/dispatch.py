@@ -8,8 +8,11 @@ from torch import Tensor
 
 from bregma.dynamics.backend import get_backend
 from bregma.dynamics.checks import check_current, check_membrane, check_weight
+from bregma.dynamics.delays import check_delayed, delay_kernel
+from bregma.dynamics.delays import delayed_recurrent_lif as reference_delayed_recurrent_lif
 from bregma.dynamics.events import remember
 from bregma.dynamics.fused import fused_lif
+from bregma.dynamics.fused_delays import fused_delayed_lif
 from bregma.dynamics.kernels import RESET_CODES, surrogate_code
 from bregma.dynamics.kernels_lif import surrogate_constants
 from bregma.dynamics.lif import Reset, like_current, membrane_step
@@ -80,6 +83,54 @@ def recurrent_lif(  # noqa: D103
     )
 
 
+@wraps(reference_delayed_recurrent_lif)
+def delayed_recurrent_lif(  # noqa: D103
+    current: Tensor,
+    weight: Tensor,
+    delays: Tensor,
+    spread: Tensor | float,
+    decay: Tensor | float,
+    threshold: Tensor | float,
+    state: Tensor | None = None,
+    *,
+    reset: Reset = "subtract",
+    strict: bool = True,
+    detach_reset: bool = False,
+    surrogate: Surrogate = ATan(),  # noqa: B008
+    slots: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    slots = check_delayed(current, weight, delays, spread, state, slots)
+    if not use_kernels(current, decay, threshold, surrogate=surrogate):
+        return reference_delayed_recurrent_lif(
+            current,
+            weight,
+            delays,
+            spread,
+            decay,
+            threshold,
+            state,
+            reset=reset,
+            strict=strict,
+            detach_reset=detach_reset,
+            surrogate=surrogate,
+            slots=slots,
+        )
+    if state is not None and state.shape[0] <= slots:
+        state = torch.cat([state, state.new_zeros(slots + 1 - state.shape[0], *state.shape[1:])])
+    spikes, state, bits = fused_delayed_lif(
+        current,
+        weight.to(current.dtype),
+        delay_kernel(delays, spread, slots).to(current.dtype),
+        _per_neuron("decay", decay, current),
+        _per_neuron("threshold", threshold, current),
+        state,
+        *_options(reset, strict, detach_reset, surrogate),
+    )
+    check_membrane(state[0])
+    remember(spikes, bits)
+    return spikes, state
+
+
 @wraps(reference_integrate)
 def integrate(  # noqa: D103
     current: Tensor, decay: Tensor | float, state: Tensor | None = None
@@ -127,20 +178,25 @@ def _fused(
     detach_reset: bool,
     surrogate: Surrogate,
 ) -> tuple[Tensor, Tensor]:
-    membrane_step(reset)  # refuses an unknown reset
-    kind, parameter = surrogate_code(surrogate) or (0, 0.0)
     spikes, membrane, bits = fused_lif(
         current,
         weight,
         _per_neuron("decay", decay, current),
         _per_neuron("threshold", threshold, current),
         state,
-        [RESET_CODES[reset], int(strict), int(detach_reset), kind],
-        list(surrogate_constants(kind, parameter)),
+        *_options(reset, strict, detach_reset, surrogate),
     )
     check_membrane(membrane)
     remember(spikes, bits)
     return spikes, membrane
+
+
+def _options(reset: Reset, strict: bool, detach_reset: bool, surrogate: Surrogate) -> tuple[list[int], list[float]]:
+    """The options as numbers, as the operators take them."""
+    membrane_step(reset)  # refuses an unknown reset
+    kind, parameter = surrogate_code(surrogate) or (0, 0.0)
+    flags = [RESET_CODES[reset], int(strict), int(detach_reset), kind]
+    return flags, list(surrogate_constants(kind, parameter))
 
 
 def _per_neuron(name: str, value: Tensor | float, current: Tensor) -> Tensor:

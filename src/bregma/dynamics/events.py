@@ -13,16 +13,15 @@ from torch import Tensor
 
 from bregma.dynamics import memory
 from bregma.dynamics.backend import get_backend
-from bregma.dynamics.kernels import as_bits, words_for
-from bregma.dynamics.kernels_dense import dense_product, padded
+from bregma.dynamics.kernels import Array, as_bits, words_for
+from bregma.dynamics.kernels_dense import dense_product, dense_weight_gradient, panels
 from bregma.dynamics.kernels_events import count_events, pack, product, unpack, weight_gradient
 from bregma.dynamics.ops import array, once_differentiable, operator
 from bregma.dynamics.threads import over_rows
 
 # Shares of non-zero entries up to which the event products were measured to be the faster ones.
 FORWARD_SHARE = 0.25
-GRADIENT_SHARE = 0.2
-SMALL_BYTES = 1 << 19  # weights up to which our dense product keeps up with BLAS: they stay in the second-level cache
+GRADIENT_SHARE = 0.25
 _LEAST_ROWS = 64  # per thread
 
 
@@ -94,14 +93,23 @@ def _share(bits: Tensor, n: int) -> float:
 
 def _linear(x: Tensor, bits: Tensor, graded: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
     n_out, n_in = weight.shape
-    if _share(bits, n_in) > FORWARD_SHARE:
-        return torch.nn.functional.linear(x, weight, bias)
+    values = array(x).reshape(-1, n_in)
     out = memory.empty((*x.shape[:-1], n_out), x.dtype)
-    rows = array(out).reshape(-1, n_out)
-    inputs = array(x).reshape(-1, n_in), _is_graded(graded), as_bits(array(bits)).reshape(-1, bits.shape[-1])
-    weight_t, start = array(weight.t()), array(weight.new_zeros(n_out) if bias is None else bias)
-    over_rows(lambda first, last: product(*inputs, weight_t, start, rows, first, last), rows.shape[0], _LEAST_ROWS)
+    rows = out.view(-1, n_out)
+    if _share(bits, n_in) > FORWARD_SHARE:
+        _dense_product(values, array(weight.t()), array(rows))
+        return out if bias is None else out.add_(bias)
+    events = as_bits(array(bits)).reshape(-1, bits.shape[-1])
+    start = weight.new_zeros(n_out) if bias is None else bias
+    arguments = values, _is_graded(graded), events, array(weight.t()), array(start), array(rows)
+    over_rows(lambda first, last: product(*arguments, first, last), rows.shape[0], _LEAST_ROWS)
     return out
+
+
+def _dense_product(x: Array, weight: Array, out: Array) -> None:
+    """``out = x @ weight``."""
+    cut = panels(weight)
+    over_rows(lambda first, last: dense_product(x, cut, out, first, last), x.shape[0], _LEAST_ROWS)
 
 
 def _is_graded(graded: Tensor | None) -> bool:
@@ -120,21 +128,28 @@ def _linear_backward(
     grad_x, grad_weight = grad.new_empty(0), grad.new_empty(0)
     if need_x:
         grad_x = memory.empty((*grad.shape[:-1], weight.shape[1]), grad.dtype)
-        _input_gradient(rows, weight, grad_x.view(-1, weight.shape[1]))
+        _dense_product(array(rows), array(weight), array(grad_x.view(-1, weight.shape[1])))
     if need_weight and _share(bits, weight.shape[1]) > GRADIENT_SHARE:
         dense = _unpacked(bits, weight) if x is None else x
-        grad_weight = rows.t() @ dense.reshape(-1, weight.shape[1])
+        grad_weight = _dense_weight_gradient(dense.reshape(-1, weight.shape[1]), rows)
     elif need_weight:
         grad_weight = _weight_gradient(rows, x, bits, graded, weight)
     return grad_x, grad_weight
 
 
-def _input_gradient(grad: Tensor, weight: Tensor, out: Tensor) -> None:
-    if weight.nbytes > SMALL_BYTES:
-        torch.mm(grad, weight, out=out)
-        return
-    arrays = array(grad), padded(array(weight)), array(out)
-    over_rows(lambda first, last: dense_product(*arrays, first, last), grad.shape[0], _LEAST_ROWS)
+def _dense_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    out = memory.empty((grad.shape[1], x.shape[1]), grad.dtype)
+    arrays = array(x), array(grad), array(out)
+    over_rows(lambda first, last: dense_weight_gradient(*arrays, first, last), out.shape[0], _LEAST_ROWS)
+    return out
+
+
+def weight_gradient_of(x: Tensor, grad: Tensor) -> Tensor:
+    """``grad.T @ x`` for x (rows, n_in) and grad (rows, n_out), over the non-zeros of x if these are few."""
+    bits, graded = _pack(x)
+    if _share(bits, x.shape[1]) > GRADIENT_SHARE:
+        return _dense_weight_gradient(x, grad)
+    return _weight_gradient(grad, x, bits, graded, grad.new_empty(grad.shape[1], x.shape[1]))
 
 
 def _weight_gradient(grad: Tensor, x: Tensor | None, bits: Tensor, graded: Tensor | None, weight: Tensor) -> Tensor:
@@ -173,7 +188,7 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, bits, graded, weight = ctx.saved_tensors
     need_x, _, _, need_weight, need_bias = ctx.needs_input_grad
     grad_x, grad_weight = torch.ops.bregma.linear_backward(grad, x, bits, graded, weight, need_x, need_weight)
-    grad_bias = grad.flatten(0, -2).sum(0) if ctx.biased and need_bias else None
+    grad_bias = grad.reshape(-1, grad.shape[-1]).sum(0) if ctx.biased and need_bias else None
     return grad_x if need_x else None, None, None, grad_weight if need_weight else None, grad_bias
 
 

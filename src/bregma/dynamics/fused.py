@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bregma.dynamics import memory
 from bregma.dynamics.kernels import as_bits, words_for
-from bregma.dynamics.kernels_dense import ROWS, padded
+from bregma.dynamics.kernels_dense import ROWS, panels
 from bregma.dynamics.kernels_events import weight_gradient
 from bregma.dynamics.kernels_lif import lif_backward, lif_forward
 from bregma.dynamics.ops import array, once_differentiable, operator
@@ -40,6 +40,13 @@ def fused_lif(
     return spikes, membrane, bits[1:]
 
 
+def start_membrane(current: Tensor, state: Tensor | None) -> Tensor:
+    """A membrane (B, n) for a kernel to work on: at rest, or a copy of the state."""
+    if state is None:
+        return torch.zeros_like(current[0], memory_format=torch.contiguous_format)
+    return state.detach().clone(memory_format=torch.contiguous_format)
+
+
 def _forward(
     current: Tensor,
     weight: Tensor | None,
@@ -55,9 +62,7 @@ def _forward(
     spikes = memory.empty((n_steps, batch, n), current.dtype)
     trace = memory.empty((n_steps * keep, batch, n), current.dtype)
     bits = memory.empty((n_steps + 1, batch, words_for(n)), torch.int64)
-    membrane = (
-        current.new_zeros(batch, n) if state is None else state.detach().clone(memory_format=torch.contiguous_format)
-    )
+    membrane = start_membrane(current, state)
     reset, strict = flags[0], bool(flags[1])
     inputs = (
         array(current),
@@ -104,7 +109,7 @@ def _backward(
     n_steps, batch, n = trace.shape
     reset, strict, detach, kind = flags
     nothing, later = trace.new_empty(0, n), trace.new_zeros(batch, n)
-    recurrent = array(nothing) if weight is None else padded(array(weight))
+    recurrent = array(trace.new_empty(0, 0, 0)) if weight is None else panels(array(weight))
     options = array(decay), array(threshold), reset, bool(strict), bool(detach), kind, *constants
 
     def go_back(z: Tensor, grad: Tensor, end: Tensor, out: Tensor) -> None:

@@ -22,7 +22,7 @@ from bregma.dynamics.kernels import (
     kernel,
     loose_kernel,
 )
-from bregma.dynamics.kernels_dense import ROWS, four_rows
+from bregma.dynamics.kernels_dense import ROWS, dense
 from bregma.dynamics.kernels_events import add_rows, list_row
 
 
@@ -32,19 +32,22 @@ def _fires(x: float, strict: bool) -> bool:
 
 
 @inline
-def _copy_row(source: Array, target: Array) -> None:
-    for j in range(source.shape[0]):  # numba turns a slice assignment into slower code
+def copy_row(source: Array, target: Array) -> None:
+    """``target[:] = source``, which numba turns into slower code."""
+    for j in range(source.shape[0]):
         target[j] = source[j]
 
 
 @inline
-def _add_row(source: Array, target: Array) -> None:
+def add_row(source: Array, target: Array) -> None:
+    """``target += source``."""
     for j in range(source.shape[0]):
         target[j] += source[j]
 
 
 @inline
-def _pack_row(spikes: Array, bits: Array) -> None:
+def pack_row(spikes: Array, bits: Array) -> None:
+    """Zeros and ones as bits."""
     n = spikes.shape[0]
     for w in range(bits.shape[0]):
         word = np.uint64(0)
@@ -54,9 +57,7 @@ def _pack_row(spikes: Array, bits: Array) -> None:
 
 
 @inline
-def _step_row(
-    z: Array, current: Array, decay: Array, threshold: Array, reset: int, strict: bool, spikes: Array
-) -> None:
+def step_row(z: Array, current: Array, decay: Array, threshold: Array, reset: int, strict: bool, spikes: Array) -> None:
     """One time step of the membranes ``z``, in place, and their spikes; see the table in `bregma.dynamics.lif`."""
     zero, one = z.dtype.type(0), z.dtype.type(1)
     if reset == SUBTRACT:
@@ -97,7 +98,7 @@ def lif_forward(
         fired = spikes[0, b]
         for j in range(n):
             fired[j] = _fires(membrane[b, j] - threshold[j], strict)
-        _pack_row(fired, bits[0, b])
+        pack_row(fired, bits[0, b])
     for t in range(n_steps):
         for b in range(first, last):
             if weight_t.shape[0] > 0:
@@ -107,16 +108,16 @@ def lif_forward(
                 outside = current[t, b]
                 for j in range(n):
                     drive[j] = outside[j] + drive[j]
-                _step_row(membrane[b], drive, decay, threshold, reset, strict, spikes[t, b])
+                step_row(membrane[b], drive, decay, threshold, reset, strict, spikes[t, b])
             else:
-                _step_row(membrane[b], current[t, b], decay, threshold, reset, strict, spikes[t, b])
-            _pack_row(spikes[t, b], bits[t + 1, b])
+                step_row(membrane[b], current[t, b], decay, threshold, reset, strict, spikes[t, b])
+            pack_row(spikes[t, b], bits[t + 1, b])
             if trace.shape[0] > 0:
-                _copy_row(membrane[b], trace[t, b])
+                copy_row(membrane[b], trace[t, b])
 
 
 @inline
-def _derivative_row(z: Array, threshold: Array, kind: int, a: float, b: float, out: Array) -> None:
+def derivative_row(z: Array, threshold: Array, kind: int, a: float, b: float, out: Array) -> None:
     """Surrogate derivative at ``z - threshold`` with the constants of `surrogate_constants`."""
     zero, one = z.dtype.type(0), z.dtype.type(1)
     if kind == ATAN:
@@ -136,7 +137,7 @@ def _derivative_row(z: Array, threshold: Array, kind: int, a: float, b: float, o
 
 
 @inline
-def _gradient_row(
+def gradient_row(
     z: Array,
     slope: Array,
     grad: Array,
@@ -176,33 +177,27 @@ def lif_backward(
     """Go back over the steps of ``trace`` (T, B, n), samples ``first`` to ``last``.
 
     ``later`` (B, n) holds the gradient of the membrane one step after the last of ``trace`` and, in the end, of the
-    first: what the next call, on the steps before, starts from. ``weight``, recurrent, rows postsynaptic, is padded
-    by `kernels_dense.padded` or empty; ``grad_state`` (B, n), gradient of the last state, may be empty.
+    first: what the next call, on the steps before, starts from. ``weight``, recurrent, rows postsynaptic, is cut
+    by `kernels_dense.panels` or empty; ``grad_state`` (B, n), gradient of the last state, may be empty.
     """
     n_steps, _, n = trace.shape
     real = trace.dtype.type
     reset_path = real(0) if detach else real(1)
     a_, b_ = real(a), real(b)
-    slope = np.empty(n, trace.dtype)
-    grad = np.zeros((ROWS, max(n, weight.shape[1])), trace.dtype)
-    heard = np.zeros((ROWS, weight.shape[0]), trace.dtype)
+    slope, grad = np.empty(n, trace.dtype), np.empty((last - first, n), trace.dtype)
+    block = np.empty((ROWS, weight.shape[2]), trace.dtype)
     for t in range(n_steps - 1, -1, -1):
-        for top in range(first, last, ROWS):
-            rows = min(ROWS, last - top)
-            if weight.shape[0] > 0:
-                for i in range(rows):
-                    _copy_row(later[top + i], heard[i])
-                four_rows(heard, weight, grad)
-            else:
-                grad[:] = 0
-            for i in range(rows):
-                z, total = trace[t, top + i], later[top + i]
-                _add_row(grad_spikes[t, top + i], grad[i])
-                _derivative_row(z, threshold, kind, a_, b_, slope)
-                _gradient_row(z, slope, grad[i], reset_path, decay, threshold, reset, strict, total)
-                if grad_state.shape[0] > 0 and t == n_steps - 1:
-                    _add_row(grad_state[top + i], total)
-                _copy_row(total, grad_current[t, top + i])
+        grad[:] = 0
+        if weight.shape[0] > 0:
+            dense(later[first:last], 0, last - first, weight, block, grad)
+        for row in range(first, last):
+            z, total, received = trace[t, row], later[row], grad[row - first]
+            add_row(grad_spikes[t, row], received)
+            derivative_row(z, threshold, kind, a_, b_, slope)
+            gradient_row(z, slope, received, reset_path, decay, threshold, reset, strict, total)
+            if grad_state.shape[0] > 0 and t == n_steps - 1:
+                add_row(grad_state[row], total)
+            copy_row(total, grad_current[t, row])
 
 
 @kernel
@@ -213,7 +208,7 @@ def integrate_forward(current: Array, decay: Array, membrane: Array, trace: Arra
             row = membrane[b]
             for j in range(decay.shape[0]):
                 row[j] = decay[j] * row[j] + current[t, b, j]
-            _copy_row(membrane[b], trace[t, b])
+            copy_row(membrane[b], trace[t, b])
 
 
 @loose_kernel
@@ -228,8 +223,8 @@ def integrate_backward(
             for j in range(total.shape[0]):
                 total[j] = grad[j] + decay[j] * total[j]
             if grad_last.shape[0] > 0 and t == n_steps - 1:
-                _add_row(grad_last[row], total)
-            _copy_row(total, grad_current[t, row])
+                add_row(grad_last[row], total)
+            copy_row(total, grad_current[t, row])
 
 
 def surrogate_constants(kind: int, parameter: float) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bregma.dynamics import memory
+from bregma.dynamics.fused import start_membrane
 from bregma.dynamics.kernels_lif import integrate_backward, integrate_forward
 from bregma.dynamics.ops import array, once_differentiable, operator
 from bregma.dynamics.threads import over_rows
@@ -20,9 +21,7 @@ def fused_integrate(current: Tensor, decay: Tensor, state: Tensor | None) -> tup
 def _forward(current: Tensor, decay: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
     n_steps, batch, n = current.shape
     memory.require(current.nbytes, f"a readout of {n} neurons over {n_steps} steps of {batch} samples")
-    membrane = (
-        current.new_zeros(batch, n) if state is None else state.detach().clone(memory_format=torch.contiguous_format)
-    )
+    membrane = start_membrane(current, state)
     trace = memory.empty((n_steps, batch, n), current.dtype)
     arrays = array(current), array(decay), array(membrane), array(trace)
     over_rows(lambda first, last: integrate_forward(*arrays, first, last), batch)
