@@ -1,65 +1,13 @@
 """One matrix for our optimisers and torch's Adam and SGD: what a torch optimiser must do, they all do."""
 
 import copy
-import io
 import pickle
 
 import pytest
 import torch
+from optim_cases import everyone, loss_of, network, ours, saved_and_loaded, train, weights
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
-
-from bregma import AdaBreg, LinBreg, ProxSGD
-
-OURS = {
-    "AdaBreg": lambda params, **o: AdaBreg(params, **{"lr": 0.01, "lam": 0.05, **o}),
-    "LinBreg": lambda params, **o: LinBreg(params, **{"lr": 0.1, "lam": 0.01, **o}),
-    "LinBreg-momentum": lambda params, **o: LinBreg(params, **{"lr": 0.1, "momentum": 0.9, "lam": 0.01, **o}),
-    "ProxSGD": lambda params, **o: ProxSGD(params, **{"lr": 0.1, "lam": 0.01, **o}),
-    "ProxSGD-momentum": lambda params, **o: ProxSGD(params, **{"lr": 0.02, "momentum": 0.9, "lam": 0.01, **o}),
-}
-TORCH = {
-    "torch-Adam": lambda params, **o: torch.optim.Adam(params, **{"lr": 0.01, **o}),
-    "torch-SGD": lambda params, **o: torch.optim.SGD(params, **{"lr": 0.1, "momentum": 0.9, **o}),
-}
-everyone = pytest.mark.parametrize("make", list((OURS | TORCH).values()), ids=list(OURS | TORCH))
-ours = pytest.mark.parametrize("make", list(OURS.values()), ids=list(OURS))
-WITH_DUAL = [name for name in OURS if not name.startswith("ProxSGD")]
-with_dual = pytest.mark.parametrize("make", [OURS[name] for name in WITH_DUAL], ids=WITH_DUAL)
-
-
-def network(dtype=torch.float32, seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
-
-
-def loss_of(net, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    dtype = net[0].weight.dtype
-    x = torch.randn(16, 6, generator=generator)
-    return nn.functional.cross_entropy(net(x.to(dtype)).float(), (x[:, 0] > 0).long())
-
-
-def train(net, optimizer, steps):
-    losses = []
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss = loss_of(net)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
-def weights(net):
-    return torch.cat([p.detach().flatten() for p in net.parameters()])
-
-
-def saved_and_loaded(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 @everyone
@@ -327,6 +275,29 @@ def test_compiled_step_equals_the_plain_one(make):
     torch._dynamo.reset()
 
 
+@ours
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+@pytest.mark.parametrize("penalty", ["l1", "group_l1:rows"])
+def test_compiled_step_follows_a_schedule_without_compiling_again(make, penalty):
+    """The learning rate must be a tensor for that: a number would be a constant of the compiled graph."""
+    net, other = network(), network()
+    first, last = ([p for p in model.parameters() if p.ndim > 1] for model in (net, other))
+    optimizer = make(first, lr=torch.tensor(0.05), penalty=penalty)
+    plain = make(last, lr=0.05, penalty=penalty)
+    step = torch.compile(optimizer.step, backend="aot_eager", fullgraph=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for i in range(5):
+            for model in (net, other):
+                model.zero_grad()
+                loss_of(model, seed=i).backward()
+            step()
+            plain.step()
+            optimizer.param_groups[0]["lr"].fill_(0.05 / (i + 2))
+            plain.param_groups[0]["lr"] = 0.05 / (i + 2)
+    torch.testing.assert_close(weights(net), weights(other))
+    torch._dynamo.reset()
+
+
 @everyone
 def test_two_optimisers_do_not_share_loaded_state(make):
     """The dual, like the moments, must be a copy of what was loaded."""
@@ -339,154 +310,3 @@ def test_two_optimisers_do_not_share_loaded_state(make):
     train(net, optimizer, 2)
     train(other, resumed, 2)
     assert torch.equal(weights(net), weights(other))
-
-
-@ours
-def test_sparse_gradients_are_refused_before_any_work(make):
-    table = nn.Embedding(5, 3, sparse=True)
-    dense = nn.Parameter(torch.ones(3))
-    (table(torch.tensor([1, 2])).sum() + dense.sum()).backward()
-    optimizer = make([{"params": [dense]}, {"params": table.parameters()}])
-    with pytest.raises(TypeError, match=r"dense gradients, got layout torch\.sparse_coo"):
-        optimizer.step()
-    assert torch.equal(dense.detach(), torch.ones(3))
-
-
-@ours
-@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
-def test_only_real_floating_point_parameters(make, dtype):
-    with pytest.raises(TypeError, match=str(dtype)):
-        make([torch.zeros(3, dtype=dtype)])
-
-
-@ours
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_state_is_float32_under_narrow_weights_and_stays_so(make, dtype):
-    net = network(dtype)
-    optimizer = make(net.parameters())
-    train(net, optimizer, 3)
-    resumed = make(net.parameters())
-    resumed.load_state_dict(saved_and_loaded(optimizer.state_dict()))
-    for p in net.parameters():
-        assert p.dtype == dtype
-        for key, value in optimizer.state[p].items():
-            assert value.dtype == torch.float32, key
-            assert torch.equal(value, resumed.state[p][key]), key
-
-
-@with_dual
-def test_small_steps_are_not_lost_in_narrow_weights(make):
-    """Steps far below the spacing of bfloat16 add up in the dual: this is what the float32 dual is for."""
-    p = nn.Parameter(torch.ones(50, dtype=torch.bfloat16))
-    optimizer = make([p], lr=1e-4, lam=0.0)
-    for _ in range(200):
-        p.grad = torch.ones_like(p)
-        optimizer.step()
-    assert (p.detach() < 1.0).all()
-
-
-@with_dual
-def test_weights_and_dual_share_no_storage(make):
-    for penalty in ("none", "l1"):
-        p = nn.Parameter(torch.randn(4, 4))
-        optimizer = make([p], penalty=penalty, lam=0.0)
-        p.grad = torch.randn(4, 4)
-        optimizer.step()
-        dual = optimizer.state[p]["dual"]
-        assert dual.untyped_storage().data_ptr() != p.untyped_storage().data_ptr()
-        assert torch.equal(dual, p.detach())
-
-
-@ours
-def test_zeros_are_exact(make):
-    net = network()
-    train(net, make(net.parameters(), lam=0.5), 60)
-    assert (weights(net) == 0).any()
-
-
-@ours
-def test_old_checkpoints_get_the_options_they_lack(make):
-    net = network()
-    optimizer = make(net.parameters(), lam=0.25)
-    state = optimizer.state_dict()
-    del state["param_groups"][0]["penalty"], state["param_groups"][0]["lam"]
-    optimizer.load_state_dict(state)
-    assert optimizer.param_groups[0]["penalty"] == "l1"
-    assert optimizer.param_groups[0]["lam"] == 0.25
-    assert "differentiable" not in pickle.loads(pickle.dumps(optimizer)).param_groups[0]
-
-
-@ours
-def test_load_hooks_still_have_their_say(make):
-    net = network(torch.bfloat16)
-    optimizer = make(net.parameters())
-    train(net, optimizer, 2)
-    state = copy.deepcopy(optimizer.state_dict())
-    resumed = make(net.parameters())
-
-    def double(_, loaded):
-        loaded["state"] = {i: {k: 2 * v for k, v in s.items()} for i, s in loaded["state"].items()}
-
-    resumed.register_load_state_dict_pre_hook(double)
-    resumed.load_state_dict(state)
-    p = net[0].weight
-    for key, value in optimizer.state[p].items():
-        assert torch.equal(resumed.state[p][key], 2 * value), key
-
-
-BAD_OPTIONS = [
-    ({"lr": -1.0}, ValueError, "lr must be >= 0, got -1.0"),
-    ({"lr": float("nan")}, ValueError, "lr must be >= 0 and finite, got nan"),
-    ({"lr": "fast"}, TypeError, "lr must be a number, got str"),
-    ({"lr": torch.ones(2)}, ValueError, "lr must be a number or a tensor of one element"),
-    ({"lr": torch.tensor(-1.0)}, ValueError, "lr must be >= 0, got -1.0"),
-    ({"lam": -0.1}, ValueError, "lam must be >= 0, got -0.1"),
-    ({"lam": float("inf")}, ValueError, "lam must be >= 0 and finite, got inf"),
-    ({"lam": None}, TypeError, "lam must be a number, got NoneType"),
-    ({"penalty": "l3"}, ValueError, "penalty must be one of none, l1, .* got 'l3'"),
-    ({"penalty": object()}, TypeError, "penalty must be a name"),
-    ({"maximize": 1}, TypeError, "maximize must be a bool, got int"),
-    ({"foreach": "yes"}, TypeError, "foreach must be a bool or None, got str"),
-    ({"foreach": True, "fused": True}, ValueError, "foreach and fused must not both be True"),
-]
-BAD_DUAL_OPTIONS = [
-    ({"delta": 0.0}, ValueError, "delta must be > 0, got 0.0"),
-    ({"init": "dense"}, ValueError, "init must be one of anchored, shrink, sparse, got 'dense'"),
-    ({"init_density": 0.0}, ValueError, r"init_density must be in \(0, 1\], got 0.0"),
-    ({"init_density": 1.5}, ValueError, r"init_density must be in \(0, 1\], got 1.5"),
-    ({"seed": -1}, ValueError, "seed must be >= 0, got -1"),
-    ({"seed": 0.5}, TypeError, "seed must be an integer or None, got float"),
-]
-BAD_OWN_OPTIONS = [
-    ("AdaBreg", {"betas": (0.9, 1.0)}, ValueError, r"betas\[1\] must be >= 0 and < 1, got 1.0"),
-    ("AdaBreg", {"betas": 0.9}, TypeError, "betas must be a pair of numbers, got 0.9"),
-    ("AdaBreg", {"eps": -1.0}, ValueError, "eps must be >= 0, got -1.0"),
-    ("LinBreg", {"momentum": 1.0}, ValueError, "momentum must be >= 0 and < 1, got 1.0"),
-    ("ProxSGD", {"momentum": -0.1}, ValueError, "momentum must be >= 0 and < 1, got -0.1"),
-]
-BAD = [(name, *bad) for name in OURS for bad in BAD_OPTIONS]
-BAD += [(name, *bad) for name in WITH_DUAL for bad in BAD_DUAL_OPTIONS] + BAD_OWN_OPTIONS
-
-
-@pytest.mark.parametrize(("name", "options", "error", "message"), BAD)
-def test_bad_options_are_named_for_all_groups_alike(name, options, error, message):
-    p, q = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
-    with pytest.raises(error, match=message):
-        OURS[name]([p], **options)
-    with pytest.raises(error, match=message):
-        OURS[name]([{"params": [p]}, {"params": [q], **options}])
-    optimizer = OURS[name]([p])
-    with pytest.raises(error, match=message):
-        optimizer.add_param_group({"params": [q], **options})
-    assert len(optimizer.param_groups) == 1
-    state = copy.deepcopy(optimizer.state_dict())
-    state["param_groups"][0].update(options)
-    with pytest.raises(error, match=message):
-        optimizer.load_state_dict(state)
-    assert optimizer.param_groups[0]["params"] == [p]
-
-
-@ours
-def test_a_penalty_of_matrices_refuses_vectors(make):
-    with pytest.raises(ValueError, match=r"'group_l1:rows' needs parameters of 2 or more dimensions, got shape \(8,\)"):
-        make(network().parameters(), penalty="group_l1:rows")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bregma.data import DenseFrames, Splits
-from bregma.runs.build import load_network
+from bregma.runs.build import build_network, load_weights
 from bregma.runs.evaluate import evaluate
 from bregma.runs.experiment import METHODS, SCHEDULES, Experiment, recipe
 from bregma.runs.folder import Config, RunFolder, environment
@@ -37,7 +37,9 @@ def splits() -> Splits:
 
 
 def tiny(**settings) -> Experiment:
-    return recipe("digits", **{"hidden": (8,), "epochs": 3, "batch_size": 16, "lr": 0.02, "lam": 0.05} | settings)
+    return recipe(
+        "digits", **{"hidden": (8,), "epochs": 3, "batch_size": 16, "lr": 0.02, "lam": 0.05, "shift": 0} | settings
+    )
 
 
 def start(path: Path, splits: Splits, experiment: Experiment) -> RunFolder:
@@ -45,6 +47,12 @@ def start(path: Path, splits: Splits, experiment: Experiment) -> RunFolder:
     shape = splits.train.frame_shape
     folder.create(Config(experiment, shape, splits.train.steps, CLASSES, splits.title, True, environment()))
     return folder
+
+
+def best_network(folder: RunFolder, splits: Splits) -> torch.nn.Module:
+    net = build_network(folder.config())
+    load_weights(net, folder.tensors("best"), splits.test)
+    return net
 
 
 def stop_after(steps: int):
@@ -104,7 +112,7 @@ def test_a_run_leaves_what_a_script_wants(tmp_path, splits):
 def test_the_summary_is_that_of_the_best_weights(tmp_path, splits):
     folder = start(tmp_path / "run", splits, tiny())
     summary = train(folder, splits)
-    again = evaluate(load_network(folder), splits.test, batch_size=7)
+    again = evaluate(best_network(folder, splits), splits.test, batch_size=7)
     assert again.accuracy == summary["test_accuracy"]
     assert again.loss == pytest.approx(summary["test_loss"], rel=1e-5)
     best = folder.metrics()[summary["best_epoch"] - 1]
@@ -125,6 +133,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, splits, method, rec
     torch.rand(3)
     assert train(cut, splits, resume=True) is not None
     assert_same(everything(whole), everything(cut))
+
+
+def test_a_resumed_run_moves_its_images_alike(tmp_path):
+    def images(seed: int) -> DenseFrames:
+        counts = np.random.default_rng(seed).integers(0, 2, (40, 4, 5, 5)).astype(np.uint8)
+        return DenseFrames(counts, np.arange(40) % 3, CLASSES)
+
+    splits = Splits(images(0), images(1), images(2), "tiny", "noise", synthetic=True)
+    whole, cut, still = (
+        start(tmp_path / name, splits, tiny(shift=shift)) for name, shift in (("whole", 2), ("cut", 2), ("still", 0))
+    )
+    train(whole, splits)
+    train(cut, splits, should_stop=stop_after(4))
+    train(cut, splits, resume=True)
+    assert_same(everything(whole), everything(cut))
+    train(still, splits)
+    assert whole.metrics()[0]["train_loss"] != still.metrics()[0]["train_loss"]
+
+
+def test_only_images_can_be_moved(tmp_path, splits):
+    with pytest.raises(ValueError, match=r"shift must be 0 for frames of shape \(12,\)"):
+        train(start(tmp_path / "run", splits, tiny(shift=1)), splits)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -223,7 +253,32 @@ def test_a_broken_run_folder_says_what_is_wrong(tmp_path, splits, spoil, message
     train(folder, splits)
     spoil(folder.path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load_network(folder)
+        best_network(folder, splits)
+
+
+def test_weights_that_do_not_fit_or_saw_other_data_are_refused(tmp_path, splits):
+    folder = start(tmp_path / "run", splits, tiny(epochs=1))
+    train(folder, splits)
+    net = build_network(folder.config())
+    tensors = folder.tensors("best")
+    with pytest.raises(ValueError, match=r"weights do not fit config\.toml.*readout\.linear\.bias"):
+        load_weights(net, {name: t for name, t in tensors.items() if name != "readout.linear.bias"}, splits.test)
+    with pytest.raises(ValueError, match="data/permutation: the network learned the data with another one"):
+        load_weights(net, {**tensors, "data/permutation": torch.arange(12)}, splits.test)
+
+
+def test_a_checkpoint_carries_what_repeats_the_input(tmp_path):
+    def carrying(seed: int) -> DenseFrames:
+        frames = tiny_frames(24, seed)
+        frames.carried["permutation"] = torch.arange(12).flip(0)
+        return frames
+
+    splits = Splits(carrying(0), carrying(1), carrying(2), "tiny", "tiny thirds", synthetic=True)
+    folder = start(tmp_path / "run", splits, tiny(epochs=1))
+    train(folder, splits)
+    assert torch.equal(folder.tensors("best")["data/permutation"], torch.arange(12).flip(0))
+    assert torch.equal(folder.state()["weights"]["data/permutation"], torch.arange(12).flip(0))
+    best_network(folder, splits)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path, splits):

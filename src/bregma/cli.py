@@ -13,10 +13,9 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from bregma import __version__
-from bregma.runs.experiment import Experiment, recipe
+from bregma.runs.experiment import METHODS, Experiment, recipe
 
 _console = Console(stderr=True, highlight=False)
 
@@ -39,8 +38,11 @@ class Train(Experiment):
     resume: MaybePath = None
     root: MaybePath = None
 
+    def __post_init__(self) -> None:
+        """Nothing: the settings are checked by `experiment`, since the parser would hide the one line in a box."""
+
     def experiment(self) -> Experiment:
-        """The settings alone."""
+        """The settings alone, checked."""
         return Experiment(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Experiment)})
 
 
@@ -77,15 +79,13 @@ class Data:
     """List the data sets: what each is, where it comes from, its licence, and what is here of it.
 
     Args:
-        name: tell more about one data set.
-        fetch: download its files.
-        verify: check its files against their checksums.
+        name: tell all about one data set and check its files against their digests.
+        fetch: download its files first.
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
 
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="[NAME]", help_behavior_hint="")] = None
     fetch: bool = False
-    verify: bool = False
     root: MaybePath = None
 
 
@@ -120,16 +120,22 @@ def _run(words: list[str]) -> int:
 
 
 def _recommended(words: list[str]) -> Experiment:
-    """Settings recommended for the data set named on the command line; they are the defaults that --help shows."""
+    """Settings recommended for the data and method on the command line; they are the defaults that --help shows."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data", default="digits")
-    return recipe(parser.parse_known_args(words)[0].data)
+    parser.add_argument("--method", choices=METHODS, default="adabreg")
+    parser.exit_on_error = False
+    try:
+        given, _ = parser.parse_known_args(words)
+    except argparse.ArgumentError:  # the parser proper will say what is wrong
+        return recipe()
+    return recipe(given.data, given.method)
 
 
 def _train(command: Train) -> int:
-    # Imported late: `bregma --help` should not wait for torch.
+    # Imported late: matplotlib, scikit-learn and numba take a second that `bregma --help` should not.
     from bregma.data import load
-    from bregma.runs.folder import Config, RunFolder, environment
+    from bregma.runs.folder import RunFolder, describe
     from bregma.runs.loop import train
     from bregma.runs.progress import ProgressBar
     from bregma.runs.report import write_report
@@ -137,23 +143,12 @@ def _train(command: Train) -> int:
     experiment = command.experiment()
     folder = RunFolder(command.resume or command.out or _new_folder(experiment))
     if command.resume:
-        if command.out or experiment != recipe(experiment.data):
+        if command.out or experiment != recipe(experiment.data, experiment.method):
             raise ValueError("resume goes on with the settings of the run; leave the other options out")
         experiment = folder.config().experiment
     splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)
     if not command.resume:
-        sample = splits.train
-        folder.create(
-            Config(
-                experiment,
-                tuple(sample.frame_shape),
-                sample.steps,
-                sample.classes,
-                splits.title,
-                splits.synthetic,
-                environment(),
-            )
-        )
+        folder.create(describe(experiment, splits))
     with _StopOnInterrupt() as stop, ProgressBar(_console, experiment) as bar:
         summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
     if summary is None:
@@ -200,7 +195,7 @@ def _evaluate(command: Evaluate) -> int:
     import json
 
     from bregma.data import load
-    from bregma.runs.build import load_network
+    from bregma.runs.build import build_network, load_weights
     from bregma.runs.evaluate import evaluate
     from bregma.runs.folder import RunFolder
 
@@ -212,7 +207,9 @@ def _evaluate(command: Evaluate) -> int:
         raise ValueError(
             f"data: frames of {name} are {tuple(splits.test.frame_shape)}, the network takes {config.frame_shape}"
         )
-    result = evaluate(load_network(folder), splits.test)
+    net = build_network(config)
+    load_weights(net, folder.tensors("best"), splits.test)
+    result = evaluate(net, splits.test)
     print(
         json.dumps(
             {
@@ -239,9 +236,21 @@ def _report(command: Report) -> int:
 
 
 def _data(command: Data) -> int:
-    from bregma.data import DATASETS, fetch, verify
+    from bregma.data import DATASETS
+    from bregma.runs.datasets import download, show_all, show_one
 
-    raise NotImplementedError
+    console = Console(highlight=False)
+    if command.name is None:
+        if command.fetch:
+            raise ValueError("fetch: name the data set to download")
+        show_all(console, command.root)
+        return 0
+    if command.name not in DATASETS:
+        raise ValueError(f"name must be one of {', '.join(DATASETS)}, got {command.name!r}")
+    if command.fetch:
+        download(console, command.name, command.root)
+    show_one(console, command.name, command.root)
+    return 0
 
 
 if __name__ == "__main__":

@@ -154,7 +154,8 @@ class AdaBreg(ProximalOptimizer):
 
     Args:
         params: parameters or groups of them; :func:`bregma.param_groups` makes groups that keep biases dense.
-        lr: step of the dual, >= 0, a number or a tensor of one element. Default: 1e-3.
+        lr: step of the dual, >= 0, a number or a tensor of one element (which may change under ``torch.compile``
+            without compiling again). Default: 1e-3.
         betas: decays of the two moments, each in [0, 1). Default: (0.9, 0.999).
         eps: added to the denominator, >= 0. Default: 1e-8.
         lam: weight of the penalty, >= 0. Duals wander about ``lr * sqrt(steps)``; much smaller values of ``lam`` make

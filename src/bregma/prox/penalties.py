@@ -222,8 +222,8 @@ class GroupL1(Penalty):
         """Return the norm of each group, broadcastable against ``w``, and the square root of the group size."""
         kept = GROUP_AXES[self.axis]
         within = [dim for dim in range(w.ndim) if dim not in kept]
-        size = math.prod(w.shape[dim] for dim in within)
-        return torch.linalg.vector_norm(w, dim=within, keepdim=True), math.sqrt(size)
+        norms = torch.linalg.vector_norm(w, dim=within, keepdim=True)
+        return norms, math.sqrt(w.numel() / max(norms.numel(), 1))
 
     def value(self, w: Tensor) -> Tensor:
         """Return the weighted sum of group norms."""

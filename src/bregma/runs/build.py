@@ -5,12 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from bregma.data import FrameDataset
 from bregma.nn import SpikingMLP
 from bregma.optim import AdaBreg, LinBreg, ProxSGD, param_groups
 from bregma.runs.experiment import Experiment
-from bregma.runs.folder import Config, RunFolder
+from bregma.runs.folder import Config
 
 
 def build_network(config: Config) -> SpikingMLP:
@@ -63,13 +64,23 @@ def _cosine(done: float) -> float:
     return 0.001 + 0.999 * (1 + math.cos(math.pi * done)) / 2
 
 
-def load_network(folder: RunFolder) -> SpikingMLP:
-    """The network of a run with its best weights, in evaluation mode."""
-    net = build_network(folder.config())
-    weights = {name: tensor for name, tensor in folder.tensors("best").items() if not name.startswith("data/")}
+def with_carried(net: nn.Module, dataset: FrameDataset) -> dict[str, Tensor]:
+    """The weights of ``net`` and, as ``data/NAME``, what repeats its input, such as the order of PSMNIST's pixels."""
+    return {**net.state_dict(), **{f"data/{name}": tensor for name, tensor in dataset.carried.items()}}
+
+
+def load_weights(net: nn.Module, tensors: dict[str, Tensor], dataset: FrameDataset) -> None:
+    """The inverse of `with_carried`.
+
+    Raises:
+        ValueError: the weights do not fit the network, or the data come in another way than the network learned them.
+    """
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("data/")}
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{folder.path}: best.safetensors does not fit config.toml ({error})") from error
-    net.eval()
-    return net
+        raise ValueError(f"weights do not fit config.toml: {' '.join(str(error).split())}") from error
+    for name, tensor in tensors.items():
+        here = dataset.carried.get(name.removeprefix("data/"))
+        if name.startswith("data/") and (here is None or not torch.equal(here, tensor)):
+            raise ValueError(f"{name}: the network learned the data with another one; use the data set it was made for")

@@ -1,0 +1,193 @@
+"""The page that a person looks at: one run, or several side by side, from the run folders alone."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+from bregma.runs import page
+from bregma.runs.compare import comparison
+from bregma.runs.curves import percent
+from bregma.runs.experiment import Experiment, recipe
+from bregma.runs.figures import draw, save
+from bregma.runs.files import write_text
+from bregma.runs.folder import RunFolder
+from bregma.runs.results import Results, read_results
+
+#: How the methods are written in prose.
+METHOD_NAMES = {"adabreg": "AdaBreg", "linbreg": "LinBreg", "proxsgd": "ProxSGD", "adam": "Adam"}
+
+_HOW = ("learning", "sparsity", "sample")
+
+
+def write_report(folders: list[RunFolder], out: Path | None = None) -> Path:
+    """Write one HTML page that needs no other file.
+
+    Args:
+        folders: run folders, at least one; finished or not.
+        out: the page to write. Default: ``report.html`` in the run folder of a single run, whose ``figures/`` are drawn
+            anew too; ``report.html`` in the working directory for several runs.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        FileNotFoundError: a folder holds no run, one of its files or the folder of ``out`` is missing.
+        ValueError: no folders, or a file of one is broken; the message names it.
+    """
+    if not folders:
+        raise ValueError("folders must name at least one run, got none")
+    results = [read_results(folder) for folder in folders]
+    path = out or (folders[0].report if len(folders) == 1 else Path("report.html"))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"out: {path.parent} is no folder")
+    write_text(path, _single(results[0]) if len(folders) == 1 else comparison(results, path))
+    return path
+
+
+def repeat_command(experiment: Experiment) -> str:
+    """The command line that runs an experiment again.
+
+    Only what differs from the settings recommended for the data and the method is named.
+
+    Example:
+        >>> repeat_command(recipe("digits", lam=0.2, hidden=(128, 64), recurrent=True))
+        'bregma train --data digits --method adabreg --lam 0.2 --hidden 128 64 --recurrent'
+    """
+    usual = recipe(experiment.data, experiment.method)
+    words = ["bregma", "train", "--data", experiment.data, "--method", experiment.method]
+    for field in dataclasses.fields(experiment):
+        value: Any = getattr(experiment, field.name)
+        if value == getattr(usual, field.name):
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        else:
+            words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
+
+
+def _single(results: Results) -> str:
+    """The page of one run; its figures are left in the run folder on the way."""
+    drawings = draw(results)
+    save(results.folder, drawings)
+    config, experiment = results.config, results.config.experiment
+    data = Path(experiment.data).name
+    title = f"{METHOD_NAMES[experiment.method]} on {data}"
+    return page.page(
+        f"{title} · {results.folder.path.resolve().name} · bregma",
+        [
+            page.header(f"Run {results.folder.path.resolve().name}", title, _lede(results), _notes(results)),
+            page.numbers(_numbers(results)) if results.rows else "",
+            page.figures("How it learned, and what it does", [d for d in drawings if d.name in _HOW]),
+            page.figures("How it is wired", [d for d in drawings if d.name not in _HOW]),
+            _resume(results),
+            page.section(
+                "Repeat this run",
+                page.code(repeat_command(experiment)),
+                page.paragraph(_conditions(config.environment)),
+            ),
+            page.section(
+                "Settings",
+                page.folded("All settings", {**_flat(experiment.to_dict()), "data": experiment.data}),
+                page.folded(
+                    "Data and network",
+                    {
+                        "data": config.title,
+                        "recordings": "simulated or synthesised" if config.synthetic else "measured",
+                        "frame": " × ".join(map(str, config.frame_shape)),
+                        "time steps": config.steps,
+                        "classes": ", ".join(config.classes),
+                        **{name: f"{w.shape[0]} × {w.shape[1]}" for name, w in results.weights.items()},
+                    },
+                ),
+                page.folded("Versions", config.environment),
+            ),
+        ],
+    )
+
+
+def _lede(results: Results) -> str:
+    """What was trained on what, in one sentence."""
+    config, experiment = results.config, results.config.experiment
+    kind = "recurrent spiking network" if experiment.recurrent else "spiking network"
+    sizes = " → ".join(
+        [" × ".join(map(str, config.frame_shape)), *map(str, experiment.hidden), f"{len(config.classes)} classes"]
+    )
+    how = "" if experiment.method == "adam" else f" at λ = {experiment.lam:g}"
+    epochs = f"{len(results.rows)} epoch{'s' if len(results.rows) != 1 else ''}"
+    return (
+        f"A {kind} ({sizes}, {config.steps} time steps) trained with {METHOD_NAMES[experiment.method]}{how} "
+        f"for {epochs} on {config.title}."
+    )
+
+
+def _resume(results: Results) -> str:
+    if results.summary:
+        return ""
+    command = shlex.join(["bregma", "train", "--resume", str(results.folder.path)])
+    return page.section("Go on with this run", page.code(command))
+
+
+def _notes(results: Results) -> list[str]:
+    notes = []
+    if results.summary is None:
+        notes.append(
+            f"Not finished: {len(results.rows)} of {results.config.experiment.epochs} epochs are here, and there is no "
+            "test result yet. The command below goes on with it."
+        )
+    if results.config.synthetic:
+        notes.append("The recordings are simulated or synthesised, not measured with a sensor.")
+    return notes
+
+
+def _numbers(results: Results) -> list[tuple[str, str]]:
+    """Value and meaning of each key figure; before the end those of the best epoch so far."""
+    summary, best = results.summary, results.best
+    if summary:
+        accuracy = (percent(summary["test_accuracy"]), "test accuracy, on samples never used for training or choice")
+    else:
+        accuracy = (percent(best["validation_accuracy"]), f"validation accuracy so far (epoch {best['epoch']})")
+    seconds = summary["seconds"] if summary else results.rows[-1]["seconds"]
+    return [
+        accuracy,
+        (f"{(summary or best)['density']:.3f}", "density: share of weights that are not zero"),
+        (f"{results.nonzero:,}", f"weights not zero, of {results.connections:,}"),
+        (f"{results.firing_rate:.3f}", "spikes per hidden neuron and time step"),
+        (duration(seconds), f"of training on {_threads(results.config.environment)}"),
+    ]
+
+
+def duration(seconds: float) -> str:
+    r"""Seconds as people read them.
+
+    Example:
+        >>> duration(22.4), duration(190), duration(7300)
+        ('22\xa0s', '3\xa0min\xa010\xa0s', '2\xa0h\xa001\xa0min')
+    """
+    whole = round(seconds)
+    if whole < 120:
+        text = f"{whole} s"
+    elif whole < 7200:
+        text = f"{whole // 60} min {whole % 60:02d} s"
+    else:
+        text = f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _conditions(environment: dict[str, str]) -> str:
+    return (
+        f"With bregma {environment.get('bregma', '?')}, torch {environment.get('torch', '?')} and "
+        f"{_threads(environment)} on the same platform the result is the same bit for bit; elsewhere it may differ "
+        "by rounding. Settings that are not named are those recommended for data and method; all are below."
+    )
+
+
+def _threads(environment: dict[str, str]) -> str:
+    count = environment.get("threads", "?")
+    return f"{count} thread{'s' * (count != '1')}"
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in values.items()}
