@@ -1,12 +1,14 @@
 """The same networks in bregma and in its peers, on the same weights: constructors that return ``frames -> output``."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from bregma.nn import LIF, Readout, RecurrentLIF, SpikeLinear
+from bregma.dynamics import ATan, spike
+from bregma.dynamics.delays import delay_kernel, slots_needed
+from bregma.nn import LIF, DelayedRecurrentLIF, RecurrentLIF, SpikeLinear
 
 DECAY, THRESHOLD = 0.9, 1.0
 
@@ -23,7 +25,12 @@ class Work:
     gains: tuple[float, ...]
     recurrent: tuple[bool, ...]
 
+    def short(self) -> "Work":
+        """The same on a few steps of a few samples."""
+        return replace(self, steps=4, batch=4)
+
     def frames(self) -> Tensor:
+        """Input (T, B, n): events of the given density, or pixels where that is one."""
         generator = torch.Generator().manual_seed(1)
         shape = (self.steps, self.batch, self.sizes[0])
         if self.density == 1.0:  # pixels
@@ -67,6 +74,7 @@ class Ours(nn.Module):
                 self.neurons[-1].recurrent.weight.data.copy_(own)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Frames (T, B, n_in) to spikes (T, B, n_out)."""
         self.rates = []
         for dense, neurons in zip(self.dense, self.neurons, strict=True):
             x, _ = neurons(dense(x))
@@ -89,13 +97,14 @@ class SnnTorch(nn.Module):
                 self.neurons.append(snntorch.Leaky(DECAY, THRESHOLD, spike_grad=surrogate))
             else:
                 neurons = snntorch.RLeaky(
-                    DECAY, threshold=THRESHOLD, spike_grad=surrogate, linear_features=len(own), reset_mechanism="subtract"
+                    DECAY, threshold=THRESHOLD, spike_grad=surrogate, linear_features=len(own), init_hidden=False
                 )
                 neurons.recurrent.weight.data.copy_(own)
                 neurons.recurrent.bias = None
                 self.neurons.append(neurons)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Frames (T, B, n_in) to spikes (T, B, n_out)."""
         states = [neurons.reset_mem() for neurons in self.neurons]
         out = []
         for now in x.unbind(0):
@@ -121,14 +130,13 @@ class SpikingJelly(nn.Module):
         for weight, own in work.weights():
             self.dense.append(_dense(weight))
             self.own.append(nn.Identity() if own is None else _dense(own))
-            self.neurons.append(
-                neuron.LIFNode(
-                    tau=1 / (1 - DECAY), decay_input=False, v_threshold=THRESHOLD, v_reset=None, detach_reset=True,
-                    surrogate_function=surrogate.ATan(alpha=2.0), step_mode="m" if own is None else "s",
-                )  # fmt: skip
-            )
+            options = {"v_threshold": THRESHOLD, "v_reset": None, "detach_reset": True}
+            options |= {"decay_input": False, "step_mode": "m" if own is None else "s"}
+            act = surrogate.ATan(alpha=2.0)
+            self.neurons.append(neuron.LIFNode(tau=1 / (1 - DECAY), surrogate_function=act, **options))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Frames (T, B, n_in) to spikes (T, B, n_out)."""
         for dense, neurons, own in zip(self.dense, self.neurons, self.own, strict=True):
             neurons.reset()
             current = dense(x)
@@ -157,6 +165,7 @@ class Norse(nn.Module):
             self.neurons.append(norse.torch.LIF() if own is None else norse.torch.LIFRecurrent(n, n))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Frames (T, B, n_in) to spikes (T, B, n_out)."""
         for dense, neurons in zip(self.dense, self.neurons, strict=True):
             x, _ = neurons(dense(x))
         return x
@@ -179,6 +188,7 @@ class Sinabs(nn.Module):
                 self.neurons.append(sinabs.layers.LIFRecurrent(**options, rec_connect=_dense(own)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Frames (T, B, n_in) to spikes (T, B, n_out)."""
         x = x.transpose(0, 1)
         for dense, neurons in zip(self.dense, self.neurons, strict=True):
             neurons.reset_states()
@@ -196,7 +206,7 @@ PEERS: dict[str, Callable[[Work], nn.Module]] = {
 
 def train(net: nn.Module, frames: Tensor) -> Callable[[], object]:
     """Forward, backward and weight gradients."""
-    weights: Sequence[Tensor] = list(net.parameters())
+    weights: Sequence[Tensor] = [p for p in net.parameters() if p.requires_grad]
 
     def work() -> object:
         out = net(frames)
@@ -213,3 +223,42 @@ def infer(net: nn.Module, frames: Tensor) -> Callable[[], object]:
             return net(frames)
 
     return work
+
+
+def _delayed_layer() -> tuple[DelayedRecurrentLIF, Tensor, Tensor]:
+    """T 100, B 128, n 256, delays of 1 to 30 steps, spread at a third of its way down."""
+    generator = torch.Generator().manual_seed(2)
+    layer = DelayedRecurrentLIF(256, DECAY, THRESHOLD, max_delay=30, spread=3.0, detach_reset=True)
+    layer.recurrent.weight.data.copy_(0.5 / 16 * torch.randn(256, 256, generator=generator))
+    layer.delays.data.copy_(29 * torch.rand(256, generator=generator))
+    current = 0.35 * torch.randn(100, 128, 256, generator=generator)
+    return layer, current.requires_grad_(), torch.randn(100, 128, 256, generator=generator)
+
+
+def delayed() -> Callable[[], object]:
+    """Our layer: forward and the gradients of input, weights and delays."""
+    layer, current, upstream = _delayed_layer()
+    inputs = [current, layer.recurrent.weight, layer.delays]
+    return lambda: torch.autograd.grad(layer(current)[0], inputs, upstream)
+
+
+def delayed_per_slot() -> Callable[[], object]:
+    """DelRec as arXiv 2509.24852 formulates it: weights times kernel, for each slot of a buffer of future currents."""
+    layer, current, upstream = _delayed_layer()
+    inputs = [current, layer.recurrent.weight, layer.delays]
+
+    def run() -> Tensor:
+        kernel = delay_kernel(layer.delays, layer.spread, slots_needed(layer.delays, layer.spread))
+        per_slot = (kernel[:, None] * layer.recurrent.weight).flatten(0, 1)  # (slots * n, n)
+        membrane = fired = torch.zeros_like(current[0])
+        to_come = torch.zeros(128, len(kernel), 256)
+        silence, train = torch.zeros(128, 1, 256), []
+        for now in current.unbind(0):
+            heard, later = to_come.split_with_sizes([1, len(kernel) - 1], 1)
+            membrane = DECAY * membrane + now + heard[:, 0] - THRESHOLD * fired.detach()
+            fired = spike(membrane - THRESHOLD, ATan())
+            train.append(fired)
+            to_come = torch.cat([later, silence], 1) + (fired @ per_slot.T).unflatten(1, (-1, 256))
+        return torch.stack(train)
+
+    return lambda: torch.autograd.grad(run(), inputs, upstream)
