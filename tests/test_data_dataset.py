@@ -1,5 +1,6 @@
 """What every data set shares: batches, parts, cuts, and the loader's workers."""
 
+import gzip
 import pickle
 
 import numpy as np
@@ -56,12 +57,17 @@ def test_collate_stacks_single_samples():
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize(
     ("name", "context"),
-    [("spoken_tiny_train.h5.gz", "fork"), ("spoken_tiny_train.h5.gz", "spawn"), ("nmnist", "fork")],
+    [("spoken_tiny_train.h5.gz", "fork"), ("spoken_tiny_train.h5.gz", "spawn"), ("plain", "fork"), ("nmnist", "fork")],
 )
-def test_files_are_opened_by_each_worker(name, context):
-    train = load(FIXTURES / name, steps=5, seed=0).test
-    expected, _ = train.__getitems__(list(range(len(train))))
-    loader = DataLoader(train, batch_size=1, num_workers=1, collate_fn=collate, multiprocessing_context=context)
+def test_files_are_opened_by_each_worker(name, context, tmp_path):
+    path = FIXTURES / name
+    if name == "plain":
+        path = tmp_path / "plain.h5"
+        path.write_bytes(gzip.decompress((FIXTURES / "spoken_tiny_train.h5.gz").read_bytes()))
+    data = load(path, steps=5, seed=0).test
+    expected, _ = data.__getitems__(list(range(len(data))))
+    workers = 2 if context == "fork" else 1
+    loader = DataLoader(data, batch_size=1, num_workers=workers, collate_fn=collate, multiprocessing_context=context)
     got = torch.cat([frames for frames, _ in loader], dim=1)
     assert torch.equal(got, expected)
 

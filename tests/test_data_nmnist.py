@@ -119,6 +119,13 @@ def test_a_damaged_file_in_a_folder_is_named(tmp_path):
         load(tmp_path / "copy").test[0]
 
 
+def test_what_an_archiver_left_behind_is_no_recording(tmp_path):
+    path = zipped(tmp_path / "mac.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/Train/0/._00233.bin", b"Mac OS X")
+    assert len(BinRecordings(path, "Train")) == 5
+
+
 def test_nothing_found_is_named(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"Train.zip not found; run `bregma data nmnist --fetch`, or put it into"

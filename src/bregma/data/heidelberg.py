@@ -71,6 +71,9 @@ class SpikeFile:
         self.classes = tuple(key.decode("utf-8") if isinstance(key, bytes) else str(key) for key in named)
         self.synthetic = "synthetic" in str(file.attrs.get("source", ""))
         self.labels = check_labels(labels, len(self.classes), f"{path}: labels")
+        # Workers are forked after this: with no handle open, HDF5 has nothing to share between them.
+        file.close()
+        self._file = None
 
     def read(self, row: int) -> Recording:
         """Times in seconds, in the file's dtype, and units in [0, 700), uint16, of recording `row`."""

@@ -168,7 +168,7 @@ def _scatter(results: Sequence[Results], started: list[int], colors: list[str]) 
     points = [(results[k].summary["density"], results[k].summary["test_accuracy"]) for k in finished]  # type: ignore[index]
     sheet = Sheet(_HEIGHT)
     sheet.text(0.03, 0.16, "test accuracy")
-    axes = sheet.axes(0.28, _PANEL, width=style.WIDTH - style.LEFT - 0.35)
+    axes = sheet.axes(0.28, _PANEL, left=0.55, width=style.WIDTH - 0.55 - 0.35)
     densities = [density for density, _ in points]
     for k, (density, accuracy) in zip(finished, points, strict=True):
         axes.plot(density, accuracy, "o", color=colors[k], markersize=4.5, mew=0, clip_on=False)

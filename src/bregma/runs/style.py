@@ -136,7 +136,7 @@ def epochs_axis(axes: Axes, epochs: Array) -> None:
 def percent_axis(axes: Axes) -> None:
     """Shares, written as per cent."""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.6g}\N{NO-BREAK SPACE}%"))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
 
 
 def curve(axes: Axes, x: Array, y: Array, color: str, *, width: float = 1.3, dashed: bool = False) -> None:
