@@ -75,10 +75,8 @@ class Ours(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Frames (T, B, n_in) to spikes (T, B, n_out)."""
-        self.rates = []
         for dense, neurons in zip(self.dense, self.neurons, strict=True):
             x, _ = neurons(dense(x))
-            self.rates.append(x)
         return x
 
 
