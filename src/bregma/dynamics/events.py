@@ -130,7 +130,7 @@ def _linear_backward(
         grad_x = memory.empty((*grad.shape[:-1], weight.shape[1]), grad.dtype)
         _dense_product(array(rows), array(weight), array(grad_x.view(-1, weight.shape[1])))
     if need_weight and _share(bits, weight.shape[1]) > GRADIENT_SHARE:
-        dense = _unpacked(bits, weight) if x is None else x
+        dense = unpacked(bits, weight.shape[1], weight.dtype) if x is None else x
         grad_weight = _dense_weight_gradient(dense.reshape(-1, weight.shape[1]), rows)
     elif need_weight:
         grad_weight = _weight_gradient(rows, x, bits, graded, weight)
@@ -162,11 +162,12 @@ def _weight_gradient(grad: Tensor, x: Tensor | None, bits: Tensor, graded: Tenso
     return out_t.t().contiguous()
 
 
-def _unpacked(bits: Tensor, weight: Tensor) -> Tensor:
-    """Zeros and ones (rows, n_in) from bits."""
+def unpacked(bits: Tensor, n: int, dtype: torch.dtype) -> Tensor:
+    """The zeros and ones (..., n) that ``bits`` stand for."""
     events = as_bits(array(bits)).reshape(-1, bits.shape[-1])
-    dense = memory.empty((events.shape[0], weight.shape[1]), weight.dtype)
-    over_rows(lambda first, last: unpack(events, array(dense), first, last), events.shape[0], _LEAST_ROWS)
+    dense = memory.empty((*bits.shape[:-1], n), dtype)
+    rows = array(dense).reshape(-1, n)
+    over_rows(lambda first, last: unpack(events, rows, first, last), events.shape[0], _LEAST_ROWS)
     return dense
 
 

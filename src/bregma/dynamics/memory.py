@@ -91,12 +91,12 @@ def _group_bytes() -> int:
 def _take(n_bytes: int) -> np.ndarray | None:
     for _ in range(len(_reserve)):
         try:
-            block = _reserve.popleft()
+            block = _reserve.pop()  # the newest first: it may still be in the cache
         except IndexError:  # another thread was quicker
             return None
         if block.nbytes == n_bytes:
             return block
-        _reserve.append(block)
+        _reserve.appendleft(block)
     return None
 
 

@@ -4,6 +4,7 @@ from bregma.nn.delayed import DelayedRecurrentLIF
 from bregma.nn.layers import LIF, Readout, RecurrentLIF
 from bregma.nn.linear import SpikeLinear
 from bregma.nn.models import ReadoutLayer, SpikingLayer, SpikingMLP
+from bregma.nn.recompute import Recompute
 from bregma.nn.record import Record
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "DelayedRecurrentLIF",
     "Readout",
     "ReadoutLayer",
+    "Recompute",
     "Record",
     "RecurrentLIF",
     "SpikeLinear",
