@@ -30,7 +30,7 @@ Step = Callable[[], object]
 
 def parameters() -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    params = [torch.nn.Parameter(torch.randn(shape, generator=generator) * 0.05) for shape in SHAPES]
+    params: list[Tensor] = [torch.nn.Parameter(torch.randn(shape, generator=generator) * 0.05) for shape in SHAPES]
     for p in params:
         p.grad = torch.randn(p.shape, generator=generator) * 1e-2
     return params
@@ -67,6 +67,7 @@ def floor() -> Step:
 
     def touch() -> None:
         for dual, grad in zip(duals, grads, strict=True):
+            assert grad is not None
             dual.add_(grad)
 
     return touch

@@ -135,10 +135,10 @@ def _recommended(words: list[str]) -> Experiment:
 def _train(command: Train) -> int:
     # Imported late: matplotlib, scikit-learn and numba take a second that `bregma --help` should not.
     from bregma.data import load
+    from bregma.report import write_report
     from bregma.runs.folder import RunFolder, describe
     from bregma.runs.loop import train
     from bregma.runs.progress import ProgressBar
-    from bregma.runs.report import write_report
 
     experiment = command.experiment()
     folder = RunFolder(command.resume or command.out or _new_folder(experiment))
@@ -226,8 +226,8 @@ def _evaluate(command: Evaluate) -> int:
 
 
 def _report(command: Report) -> int:
+    from bregma.report import write_report
     from bregma.runs.folder import RunFolder
-    from bregma.runs.report import write_report
 
     if not command.runs:
         raise ValueError("runs: name at least one run folder")

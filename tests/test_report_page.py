@@ -10,9 +10,9 @@ import pytest
 from run_folders import make_run
 
 from bregma import cli
+from bregma.report.report import duration, repeat_command, write_report
 from bregma.runs.experiment import Experiment, recipe
 from bregma.runs.folder import RunFolder
-from bregma.runs.report import duration, repeat_command, write_report
 
 EVIL = '<script>alert("1")</script>&amp;\'><img src=x onerror=alert(2)> id="x" url(#y)'
 VOID = {"meta", "link", "br", "img", "hr", "input"}

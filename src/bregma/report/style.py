@@ -19,7 +19,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from bregma.runs.results import Array
+from bregma.report.results import Array
 
 INK, MUTED, RULE = "#1f2328", "#68717b", "#c9ced4"
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#b65c94"

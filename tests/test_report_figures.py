@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_folders import make_run
 
-from bregma.runs import activity, style, wiring
-from bregma.runs.figures import draw, write_figures
-from bregma.runs.results import read_results
+from bregma.report import activity, style, wiring
+from bregma.report.figures import draw, write_figures
+from bregma.report.results import read_results
 
 ALWAYS = {"learning", "sparsity", "sample", "weights"}
 IMAGE = ALWAYS | {"inputs", "receptive_fields"}
@@ -122,7 +122,7 @@ def test_the_same_run_gives_the_same_files_whatever_the_user_set(tmp_path):
 def test_pyplot_is_never_touched(tmp_path):
     folder = make_run(tmp_path / "run")
     script = (
-        "import sys; from bregma.runs.folder import RunFolder; from bregma.runs.figures import write_figures;"
+        "import sys; from bregma.runs.folder import RunFolder; from bregma.report.figures import write_figures;"
         "write_figures(RunFolder(sys.argv[1])); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", script, folder.path], check=True)

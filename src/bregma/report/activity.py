@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bregma.runs import style
+from bregma.report import style
+from bregma.report.results import Array, Sample, layer_label
+from bregma.report.style import BLUE, GREEN, INK, LEFT, MUTED, PURPLE, RIGHT, RULE, VERMILION, WIDTH, Drawing, Sheet
 from bregma.runs.folder import Config
-from bregma.runs.results import Array, Sample, layer_label
-from bregma.runs.style import BLUE, GREEN, INK, LEFT, MUTED, PURPLE, RIGHT, RULE, VERMILION, WIDTH, Drawing, Sheet
 
 _INPUT_HEIGHT, _SCORES_HEIGHT, _GAP = 0.85, 0.95, 0.3
 #: More rows than this run together in a panel of this size; of larger layers, this many neurons are shown.

@@ -11,10 +11,10 @@ from urllib.parse import quote
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bregma.runs import page, style
-from bregma.runs.curves import percent
-from bregma.runs.results import Results
-from bregma.runs.style import CYCLE, Drawing, Sheet
+from bregma.report import page, style
+from bregma.report.curves import percent
+from bregma.report.results import Results
+from bregma.report.style import CYCLE, Drawing, Sheet
 
 _HEIGHT, _PANEL = 3.1, 2.35
 

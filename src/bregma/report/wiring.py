@@ -3,11 +3,11 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from bregma.runs import style
-from bregma.runs.activity import mosaic, short
-from bregma.runs.curves import percent
-from bregma.runs.results import Array, Results, layer_label
-from bregma.runs.style import BLUE, INK, MUTED, VERMILION, WIDTH, Drawing, Sheet
+from bregma.report import style
+from bregma.report.activity import mosaic, short
+from bregma.report.curves import percent
+from bregma.report.results import Array, Results, layer_label
+from bregma.report.style import BLUE, INK, MUTED, VERMILION, WIDTH, Drawing, Sheet
 
 _MARGIN = 0.03
 #: Rows and columns of a pattern at most: about as many as a panel has pixels on a screen.

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bregma.runs import style
-from bregma.runs.results import Array, Results, layer_label
-from bregma.runs.style import BLUE, CYCLE, INK, MUTED, RULE, VERMILION, Drawing, Sheet
+from bregma.report import style
+from bregma.report.results import Array, Results, layer_label
+from bregma.report.style import BLUE, CYCLE, INK, MUTED, RULE, VERMILION, Drawing, Sheet
 
 _HEIGHT = 4.4
 _PANEL = 1.62

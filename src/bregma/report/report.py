@@ -5,14 +5,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from bregma.runs import page
-from bregma.runs.compare import comparison
-from bregma.runs.curves import percent
+from bregma.report import page
+from bregma.report.compare import comparison
+from bregma.report.curves import percent
+from bregma.report.figures import draw, save
+from bregma.report.results import Results, read_results
 from bregma.runs.experiment import Experiment, recipe
-from bregma.runs.figures import draw, save
 from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder
-from bregma.runs.results import Results, read_results
 
 #: How the methods are written in prose.
 METHOD_NAMES = {"adabreg": "AdaBreg", "linbreg": "LinBreg", "proxsgd": "ProxSGD", "adam": "Adam"}
