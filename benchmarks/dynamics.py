@@ -110,7 +110,7 @@ def growth(row: Row, rounds: int) -> dict[str, Any]:
 
 def memory(row: Row, rounds: int) -> dict[str, Any]:
     """Peak resident bytes of a training step above those before it, each in a process of its own."""
-    ours, theirs = peak_bytes("Ours"), peak_bytes(row.against)
+    ours, theirs = (statistics.median(peak_bytes(net) for _ in range(3)) for net in ("Ours", row.against))
     return {"ours_mb": ours / 1e6, "theirs_mb": theirs / 1e6, "ratio": ours / theirs}
 
 

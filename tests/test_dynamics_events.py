@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bregma import dynamics
-from bregma.dynamics import events, use_backend
+from bregma.dynamics import use_backend
 from bregma.nn import LIF, SpikeLinear
 
 F64 = torch.float64
@@ -188,7 +188,16 @@ def test_a_wrong_weight():
         dynamics.linear(torch.ones(2, 4), torch.randn(3, 5))
 
 
-def test_activity_is_counted():
+@pytest.mark.parametrize("zeros", [0.0, 0.9, 0.98])
+@pytest.mark.parametrize("density", [0.02, 0.6])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_every_kernel(zeros, density, dtype):
+    """Sizes beyond a vector, a panel and a tile; shares on both sides of every switch."""
+    assert_same(sparse_input(8, (300, 150), density, graded=True), 130, zeros=zeros, dtype=dtype)
+    assert_same(sparse_input(9, (300, 150), density), 130, zeros=zeros, dtype=dtype)
+
+
+def test_values_are_counted():
     bits, graded = torch.ops.bregma.pack(torch.tensor([[0.0, 1.0, 2.0, 0.0]]))
-    assert events._share(bits, 4) == 0.5
+    assert bits.item() == 0b0110
     assert graded.item() == 1
