@@ -157,7 +157,7 @@ def _train(command: Train) -> int:
     report = write_report([folder])
     _console.print(
         f"test accuracy {summary['test_accuracy']:.2%} at density {summary['density']:.3f} "
-        f"({summary['nonzero']:,} of {summary['parameters']:,} weights) in {summary['seconds']:.0f} s"
+        f"({summary['nonzero']:,} of {summary['parameters']:,} parameters are not zero) in {summary['seconds']:.0f} s"
     )
     print(report)
     return 0
@@ -194,6 +194,8 @@ class _StopOnInterrupt:
 def _evaluate(command: Evaluate) -> int:
     import json
 
+    import torch
+
     from bregma.data import load
     from bregma.runs.build import build_network, load_weights
     from bregma.runs.evaluate import evaluate
@@ -207,6 +209,7 @@ def _evaluate(command: Evaluate) -> int:
         raise ValueError(
             f"data: frames of {name} are {tuple(splits.test.frame_shape)}, the network takes {config.frame_shape}"
         )
+    torch.set_num_threads(config.experiment.threads)
     net = build_network(config)
     load_weights(net, folder.tensors("best"), splits.test)
     result = evaluate(net, splits.test)

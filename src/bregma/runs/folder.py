@@ -47,7 +47,7 @@ class Config:
         classes: names of the classes.
         title: what the data are.
         synthetic: whether the recordings were simulated rather than measured.
-        environment: versions, threads, platform.
+        environment: versions, platform.
     """
 
     experiment: Experiment
@@ -201,11 +201,10 @@ def describe(experiment: Experiment, splits: Splits) -> Config:
 
 
 def environment() -> dict[str, str]:
-    """Versions, threads and platform, as ``config.toml`` keeps them."""
+    """Versions and platform, as ``config.toml`` keeps them."""
     return {
         "bregma": __version__,
         **{package: version(package) for package in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "threads": str(torch.get_num_threads()),
     }
