@@ -1,12 +1,16 @@
 """Products with spikes against the dense products of torch, and how bits travel with their tensor."""
 
+import copy
+import pickle
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bregma import dynamics
-from bregma.dynamics import use_backend
+from bregma.dynamics import events, use_backend
 from bregma.nn import LIF, SpikeLinear
 
 F64 = torch.float64
@@ -110,6 +114,22 @@ def test_bits_do_not_survive_a_change_in_place(packs):
     spikes[:, :, 3] = 0
     torch.testing.assert_close(dense(spikes), torch.nn.functional.linear(spikes, dense.weight))
     assert len(packs) == 1
+
+
+def test_copies_do_not_take_bits_along(packs):
+    dense = SpikeLinear(7, 3)
+    spikes, _ = LIF(0.9)(torch.full((2, 1, 7), 2.0))
+    dense(copy.deepcopy(spikes))
+    dense(pickle.loads(pickle.dumps(spikes)))
+    assert len(packs) == 2
+
+
+def test_bits_die_with_their_tensor():
+    spikes, _ = LIF(0.9)(torch.full((2, 1, 7), 2.0))
+    bits = weakref.ref(events.recall(spikes))
+    assert bits() is not None
+    del spikes
+    assert bits() is None
 
 
 def test_inference_mode():

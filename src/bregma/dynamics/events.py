@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from bregma.dynamics import memory, products
 from bregma.dynamics.backend import get_backend
@@ -19,18 +20,21 @@ from bregma.dynamics.ops import array, once_differentiable, operator
 from bregma.dynamics.products import LEAST_ROWS, Train
 from bregma.dynamics.threads import over_rows
 
+# Beside the tensors, not on them: a copy or a pickle must not take bits along that changes in place then outdate.
+_carried = WeakTensorKeyDictionary()
+
 
 def remember(spikes: Tensor, bits: Tensor) -> None:
     """Let ``spikes`` carry its bits."""
     if not torch.compiler.is_compiling() and not spikes.is_inference():
-        spikes._bregma_bits = bits, spikes._version  # type: ignore[attr-defined]
+        _carried[spikes] = bits, spikes._version
 
 
 def recall(spikes: Tensor) -> Tensor | None:
     """The bits of ``spikes``, unless it carries none or was changed since."""
     if torch.compiler.is_compiling() or spikes.is_inference():
         return None
-    bits, version = getattr(spikes, "_bregma_bits", (None, None))
+    bits, version = _carried.get(spikes, (None, None))
     return bits if version == spikes._version else None
 
 

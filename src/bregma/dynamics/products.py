@@ -35,7 +35,7 @@ class Train:
 
     def is_sparse(self) -> bool:
         """Few enough spikes to go over them."""
-        return int(count_events(self.bits)) <= EVENT_SHARE * self.bits.shape[0] * self.n
+        return bool(count_events(self.bits) <= EVENT_SHARE * self.bits.shape[0] * self.n)
 
     def dense(self, dtype: torch.dtype) -> Array:
         """The rows as numbers."""
