@@ -4,9 +4,10 @@
 
 Training is forward, backward and weight gradients; inference is forward. The contestants take turns, round by round, on
 the same weights and inputs; figures are medians over the rounds of CPU milliseconds of the whole process, all threads
-together, because a machine that does other work too makes wall-clock times useless. ``floor_ms`` is what this machine needs at least for the parts that neither sparsity
-nor fusion can remove: the dense products of the backward pass at the speed of the best product measured in the same
-run, and one read or write of each (T, B, n) tensor that must exist. Peers are skipped where they are not installed.
+together, because a machine that does other work too makes wall-clock times useless. ``floor_ms`` is what this machine
+needs at least for the parts that neither sparsity nor fusion can remove: the dense products of the backward pass at the
+speed of the best product measured in the same run, and one read or write of each (T, B, n) tensor that must exist.
+Peers are skipped where they are not installed.
 """
 
 import argparse
