@@ -66,8 +66,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         came, allowed = tuple(weight.shape), f"(n_out, {x.shape[-1]})"
         raise ValueError(f"weight must be {allowed} for x of shape {tuple(x.shape)}, got {came}")
     if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype):
-        came = f"{tuple(bias.shape)} of {bias.dtype}"
-        raise ValueError(f"bias must be ({weight.shape[0]},) of {x.dtype}, got {came}")
+        given = f"{tuple(bias.shape)} of {bias.dtype}"
+        raise ValueError(f"bias must be ({weight.shape[0]},) of {x.dtype}, got {given}")
     bits, graded = recall(x), None
     if bits is None:
         bits, graded = torch.ops.bregma.pack(x)
