@@ -203,9 +203,12 @@ def test_what_the_kernels_do_not_do_goes_to_torch(packs):
     assert not packs
 
 
-def test_a_wrong_weight():
+def test_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"weight must be \(n_out, 4\)"):
         dynamics.linear(torch.ones(2, 4), torch.randn(3, 5))
+    with pytest.raises(ValueError, match=r"bias must be \(3,\) of torch.float32, got \(9,\)"):
+        dynamics.linear(torch.ones(2, 4), torch.randn(3, 4), torch.randn(9))
+    assert dynamics.linear(torch.ones(2, 4), torch.randn(0, 4)).shape == (2, 0)
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.9, 0.98])

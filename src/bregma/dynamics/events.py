@@ -52,17 +52,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., n_out).
 
+    Raises:
+        ValueError: shapes that do not fit.
+
     Example:
         >>> linear(torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[1.0, 2.0, 3.0]]))
         tensor([[2.]])
     """
     ours = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and weight.dtype == x.dtype
-    if get_backend() == "torch" or not ours or x.numel() == 0:
+    if get_backend() == "torch" or not ours or x.numel() == 0 or weight.numel() == 0:
         return torch.nn.functional.linear(x, weight, bias)
     if weight.dim() != 2 or weight.shape[1] != x.shape[-1]:
-        raise ValueError(
-            f"weight must be (n_out, {x.shape[-1]}) for x of shape {tuple(x.shape)}, got {tuple(weight.shape)}"
-        )
+        came, allowed = tuple(weight.shape), f"(n_out, {x.shape[-1]})"
+        raise ValueError(f"weight must be {allowed} for x of shape {tuple(x.shape)}, got {came}")
+    if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype):
+        given = f"{tuple(bias.shape)} of {bias.dtype}"
+        raise ValueError(f"bias must be ({weight.shape[0]},) of {x.dtype}, got {given}")
     bits, graded = recall(x), None
     if bits is None:
         bits, graded = torch.ops.bregma.pack(x)
