@@ -29,7 +29,7 @@ class Train(Experiment):
     """Train a network and leave a run folder with its report.
 
     Args:
-        out: run folder to make; "runs/DATA-METHOD-TIME" if not given.
+        out: run folder to make; "runs/DATA-METHOD-SEED-TIME" if not given.
         resume: run folder to go on with, instead of all other options.
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
@@ -159,12 +159,13 @@ def _train(command: Train) -> int:
     splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)
     if not command.resume:
         folder.create(describe(experiment, splits))
-    with _StopOnInterrupt() as stop, ProgressBar(_console, experiment) as bar:
-        summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
-    if summary is None:
-        _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
-        return 130
-    report = write_report([folder])
+    with _StopOnInterrupt() as stop:
+        with ProgressBar(_console, experiment) as bar:
+            summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
+        if summary is None:
+            _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
+            return 130
+        report = write_report([folder])  # takes a second, so an interrupt lets it finish
     _console.print(
         f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f} "
         f"({summary['nonzero']:,} of {summary['parameters']:,} parameters), {summary['seconds']:.0f} s",
@@ -176,7 +177,7 @@ def _train(command: Train) -> int:
 
 def _new_folder(experiment: Experiment) -> Path:
     name = Path(experiment.data).name.split(".")[0]
-    return Path("runs") / f"{name}-{experiment.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"{name}-{experiment.method}-seed{experiment.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 class _StopOnInterrupt:

@@ -56,7 +56,8 @@ class Experiment:
             part of the connections.
         init_density: share of the connections that a sparse start keeps.
         lr: learning rate; with a schedule, the highest.
-        schedule: course of the learning rate over all steps. cosine: down to zero; onecycle: up, then down; constant.
+        schedule: course of the learning rate over all steps. cosine: down to a thousandth; onecycle: up, then down;
+            constant.
         epochs: passes over the training samples.
         batch_size: samples per step.
         shift: training images move by up to this many pixels each way, anew in every epoch; only for images.
