@@ -88,6 +88,13 @@ def test_data_lists_every_set(capsys):
         (["evaluate", "{tmp}"], "holds no run: config.toml is missing"),
         (["evaluate", "{run}", "--data", "{tmp}"], "not recognised"),
         (["report"], "runs: name at least one run folder"),
+        (["report", "{run}", "--out", "{tmp}"], "is a folder; name the page to write"),
+        (["train", "--out", "{run}/config.toml"], "is a file, not a folder"),
+        (["train", "--lr", "abc"], "--lr"),
+        (["train", "--method", "sgd"], "Expected one of"),
+        (["train", "--lx", "3"], "Unrecognized options: --lx, 3"),
+        (["evaluate"], "RUN"),
+        ([], "train"),
         (["data", "nothing"], "name must be one of digits"),
     ],
 )
