@@ -34,9 +34,7 @@ def one_step_sums(z: Array, a: Array, decay: float, threshold: float, out: Array
 
 
 @_kernel
-def hidden_wave(
-    z: Array, a: Array, p: Array, feedback: Array, steps: Array, constants: Array, product: Array
-) -> None:
+def hidden_wave(z: Array, a: Array, p: Array, feedback: Array, steps: Array, constants: Array, product: Array) -> None:
     """Eq. (6), Algorithm 1 and the right-hand side of Eq. (8) for the steps of one wave.
 
     Args:

@@ -111,9 +111,7 @@ def z_minimizer(z: Tensor, cost: Callable[[Tensor], Tensor], threshold: float, e
     return torch.where(silenced, threshold, torch.where(raised, threshold + epsilon, z))
 
 
-def readout_membranes(
-    z: Tensor, p: Tensor, y: Tensor, loss: Loss, steps: Tensor, constants: Constants
-) -> Tensor:
+def readout_membranes(z: Tensor, p: Tensor, y: Tensor, loss: Loss, steps: Tensor, constants: Constants) -> Tensor:
     """Eq. (7): new membranes of the readout at ``steps``.
 
     Args:
@@ -134,9 +132,7 @@ def readout_membranes(
     return new
 
 
-def spike_product(
-    z: Tensor, p: Tensor, feedback: Tensor, steps: Tensor, constants: Constants
-) -> Tensor:
+def spike_product(z: Tensor, p: Tensor, feedback: Tensor, steps: Tensor, constants: Constants) -> Tensor:
     """The right-hand side of Eq. (8) and (9) at ``steps`` (K, B, n).
 
     Args:
