@@ -37,7 +37,9 @@ def splits() -> Splits:
 
 
 def tiny(**settings) -> Experiment:
-    return recipe("digits", **{"hidden": (8,), "epochs": 3, "batch_size": 16, "lr": 0.02, "lam": 0.05} | settings)
+    return recipe(
+        "digits", **{"hidden": (8,), "epochs": 3, "batch_size": 16, "lr": 0.02, "lam": 0.05, "shift": 0} | settings
+    )
 
 
 def start(path: Path, splits: Splits, experiment: Experiment) -> RunFolder:
@@ -131,6 +133,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, splits, method, rec
     torch.rand(3)
     assert train(cut, splits, resume=True) is not None
     assert_same(everything(whole), everything(cut))
+
+
+def test_a_resumed_run_moves_its_images_alike(tmp_path):
+    def images(seed: int) -> DenseFrames:
+        counts = np.random.default_rng(seed).integers(0, 2, (40, 4, 5, 5)).astype(np.uint8)
+        return DenseFrames(counts, np.arange(40) % 3, CLASSES)
+
+    splits = Splits(images(0), images(1), images(2), "tiny", "noise", synthetic=True)
+    whole, cut, still = (
+        start(tmp_path / name, splits, tiny(shift=shift)) for name, shift in (("whole", 2), ("cut", 2), ("still", 0))
+    )
+    train(whole, splits)
+    train(cut, splits, should_stop=stop_after(4))
+    train(cut, splits, resume=True)
+    assert_same(everything(whole), everything(cut))
+    train(still, splits)
+    assert whole.metrics()[0]["train_loss"] != still.metrics()[0]["train_loss"]
+
+
+def test_only_images_can_be_moved(tmp_path, splits):
+    with pytest.raises(ValueError, match=r"shift must be 0 for frames of shape \(12,\)"):
+        train(start(tmp_path / "run", splits, tiny(shift=1)), splits)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from bregma import __version__
-from bregma.runs.experiment import Experiment, recipe
+from bregma.runs.experiment import METHODS, Experiment, recipe
 
 _console = Console(stderr=True, highlight=False)
 
@@ -38,8 +38,11 @@ class Train(Experiment):
     resume: MaybePath = None
     root: MaybePath = None
 
+    def __post_init__(self) -> None:
+        """Nothing: the settings are checked by `experiment`, since the parser would hide the one line in a box."""
+
     def experiment(self) -> Experiment:
-        """The settings alone."""
+        """The settings alone, checked."""
         return Experiment(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Experiment)})
 
 
@@ -117,24 +120,30 @@ def _run(words: list[str]) -> int:
 
 
 def _recommended(words: list[str]) -> Experiment:
-    """Settings recommended for the data set named on the command line; they are the defaults that --help shows."""
+    """Settings recommended for the data and method on the command line; they are the defaults that --help shows."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data", default="digits")
-    return recipe(parser.parse_known_args(words)[0].data)
+    parser.add_argument("--method", choices=METHODS, default="adabreg")
+    parser.exit_on_error = False
+    try:
+        given, _ = parser.parse_known_args(words)
+    except argparse.ArgumentError:  # the parser proper will say what is wrong
+        return recipe()
+    return recipe(given.data, given.method)
 
 
 def _train(command: Train) -> int:
     # Imported late: matplotlib, scikit-learn and numba take a second that `bregma --help` should not.
     from bregma.data import load
+    from bregma.report import write_report
     from bregma.runs.folder import RunFolder, describe
     from bregma.runs.loop import train
     from bregma.runs.progress import ProgressBar
-    from bregma.runs.report import write_report
 
     experiment = command.experiment()
     folder = RunFolder(command.resume or command.out or _new_folder(experiment))
     if command.resume:
-        if command.out or experiment != recipe(experiment.data):
+        if command.out or experiment != recipe(experiment.data, experiment.method):
             raise ValueError("resume goes on with the settings of the run; leave the other options out")
         experiment = folder.config().experiment
     splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)
@@ -217,8 +226,8 @@ def _evaluate(command: Evaluate) -> int:
 
 
 def _report(command: Report) -> int:
+    from bregma.report import write_report
     from bregma.runs.folder import RunFolder
-    from bregma.runs.report import write_report
 
     if not command.runs:
         raise ValueError("runs: name at least one run folder")

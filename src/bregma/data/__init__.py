@@ -1,5 +1,6 @@
 """Data: events in, frames out."""
 
+from bregma.data.augment import shift_frames
 from bregma.data.binning import bin_events
 from bregma.data.catalogue import load
 from bregma.data.dataset import DenseFrames, FrameDataset, Splits, collate, stratified_cut
@@ -31,6 +32,7 @@ __all__ = [
     "load",
     "psmnist_permutation",
     "read_idx",
+    "shift_frames",
     "simulate",
     "stratified_cut",
     "verify",

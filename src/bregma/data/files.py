@@ -71,6 +71,12 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     return archive
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file is gzipped or a zip archive, told by its first bytes."""
+    with open(path, "rb") as file:
+        return file.read(4)[:2] in (b"\x1f\x8b", b"PK")
+
+
 def read_packed(path: Path, suffix: str = "") -> bytes:
     """Content of a file, unpacked if it is gzipped or the one file (ending in `suffix`) in a zip archive.
 

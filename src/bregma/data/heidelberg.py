@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bregma.data.checks import check_labels
 from bregma.data.dataset import TEST_SEED, TEST_SHARE, FrameDataset, Splits, split_validation, stratified_cut
 from bregma.data.events import EventFrames, Recording
-from bregma.data.files import find_file, read_packed, same_process
+from bregma.data.files import find_file, is_packed, read_packed, same_process
 
 CHANNELS = 700
 
@@ -41,6 +41,7 @@ class SpikeFile:
     Attributes:
         labels: Class index of each recording, int64, shape (N,).
         classes: Names of the classes: `extra/keys` where the file has it, numbers up to the highest label otherwise.
+        synthetic: Whether the file's attribute `source` calls it synthetic.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -68,7 +69,11 @@ class SpikeFile:
         if named is None:
             named = range(1 + int(check_labels(labels, np.iinfo(np.int64).max, f"{path}: labels").max()))
         self.classes = tuple(key.decode("utf-8") if isinstance(key, bytes) else str(key) for key in named)
+        self.synthetic = "synthetic" in str(file.attrs.get("source", ""))
         self.labels = check_labels(labels, len(self.classes), f"{path}: labels")
+        # Workers are forked after this: with no handle open, HDF5 has nothing to share between them.
+        file.close()
+        self._file = None
 
     def read(self, row: int) -> Recording:
         """Times in seconds, in the file's dtype, and units in [0, 700), uint16, of recording `row`."""
@@ -89,13 +94,13 @@ class SpikeFile:
         """This process's handle. Handles do not survive a fork, the content of a packed file does."""
         if self._file is not None and same_process(self._pid):
             return self._file
-        if self.path.suffix in (".gz", ".zip") and self._content is None:
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{self.path}: no such file")
+        if self._content is None and is_packed(self.path):
             self._content = read_packed(self.path, suffix=".h5")
         try:
             source = self.path if self._content is None else io.BytesIO(self._content)
             self._file = h5py.File(source, "r")
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{self.path}: no such file") from None
         except OSError as error:
             raise ValueError(f"{self.path}: truncated or no HDF5 file ({_short(error)}); fetch it again") from None
         self._pid = os.getpid()
@@ -232,7 +237,7 @@ def load_heidelberg(
         test=parts["test"],
         name=stem,
         title=f"{stem.upper() if named else stem}, {counts}",
-        synthetic=False,
+        synthetic=any(file.synthetic for file in files.values()),
     )
 
 

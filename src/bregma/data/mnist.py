@@ -61,7 +61,7 @@ def psmnist_permutation() -> Tensor:
 
     Example:
         >>> psmnist_permutation()[:5]
-        tensor([ 46,  42, 529, 227, 386])
+        tensor([693,  85, 647, 392, 765])
     """
     generator = np.random.RandomState(PERMUTATION_SEED)  # frozen by numpy: the order must never change
     return torch.from_numpy(generator.permutation(PIXELS).astype(np.int64))

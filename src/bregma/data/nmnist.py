@@ -29,7 +29,7 @@ STEPS = 31
 
 _OVERFLOW_Y = 240
 _OVERFLOW_US = 2**13
-_MEMBER = re.compile(r"(?:^|/)(?:(Train|Test)/)?(\d)/[^/]+\.bin$")
+_MEMBER = re.compile(r"(?:^|/)(?:(Train|Test)/)?(\d)/[^/.][^/]*\.bin$")
 
 
 def decode_bin(data: bytes, where: str = "data") -> tuple[NDArray[np.int32], NDArray[np.int16]]:

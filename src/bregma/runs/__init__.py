@@ -1,1 +1,1 @@
-"""One experiment: its settings, training loop, run folder, figures and report."""
+"""One experiment: its settings, training loop and run folder."""

@@ -26,6 +26,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init": (lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}"),
     "init_density": (lambda value: 0 < value <= 1, "in (0, 1]"),
     "lam": _NOT_NEGATIVE,
+    "shift": _NOT_NEGATIVE,
     "lr": _POSITIVE,
     "clip": _POSITIVE,
     "gain": _POSITIVE,
@@ -56,6 +57,7 @@ class Experiment:
         schedule: course of the learning rate over all steps. cosine: down to zero; onecycle: up, then down; constant.
         epochs: passes over the training samples.
         batch_size: samples per step.
+        shift: training images move by up to this many pixels each way, anew in every epoch; only for images.
         clip: largest norm of the gradient.
         hidden: neurons of each hidden layer.
         recurrent: hidden neurons also hear their own layer.
@@ -68,7 +70,7 @@ class Experiment:
 
     data: str = "digits"
     method: Method = "adabreg"
-    lam: float = 0.05
+    lam: float = 0.3
     penalty: str = "l1"
     init: Init = "sparse"
     init_density: float = 0.1
@@ -76,6 +78,7 @@ class Experiment:
     schedule: Schedule = "onecycle"
     epochs: int = 30
     batch_size: int = 32
+    shift: int = 0
     clip: float = 1.0
     hidden: tuple[int, ...] = (256,)
     recurrent: bool = False
@@ -106,9 +109,16 @@ class Experiment:
         return cls(**values | {"hidden": tuple(values.get("hidden", cls.hidden))})
 
 
-#: What differs from the defaults of `Experiment` for a data set; a folder or file by path is taken as ``shd``.
-RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {},
+#: What differs from the defaults of `Experiment` for a method. The steps of the last two are not those of Adam, and the
+#: threshold of ``proxsgd`` is ``lr * lam``.
+METHOD_RECIPES: dict[str, dict[str, Any]] = {
+    "linbreg": {"lr": 2.0, "lam": 0.1},
+    "proxsgd": {"lr": 0.3, "lam": 1e-3},
+}
+
+#: What differs for a data set; a folder or file by path is taken as ``shd``.
+DATA_RECIPES: dict[str, dict[str, Any]] = {
+    "digits": {"shift": 1},
     "mnist": {"hidden": (128,), "recurrent": True, "epochs": 10, "batch_size": 128},
     "psmnist": {"hidden": (64, 212, 212), "recurrent": True, "epochs": 20, "batch_size": 128},
     "nmnist": {"hidden": (512,), "epochs": 20, "batch_size": 64},
@@ -117,13 +127,14 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe(data: str, **given: Any) -> Experiment:
-    """The experiment for a data set, its recommended settings overridden by what is given.
+def recipe(data: str = "digits", method: Method = "adabreg", **given: Any) -> Experiment:
+    """The experiment for a data set and a method, its recommended settings overridden by what is given.
 
     Example:
         >>> recipe("mnist", epochs=2).epochs
         2
-        >>> recipe("mnist").hidden
-        (128,)
+        >>> recipe("mnist", "linbreg").lr
+        2.0
     """
-    return Experiment(**{"data": data, **RECIPES.get(data, RECIPES["shd"]), **given})
+    own = {**METHOD_RECIPES.get(method, {}), **DATA_RECIPES.get(data, DATA_RECIPES["shd"])}
+    return Experiment(**{"data": data, "method": method, **own, **given})

@@ -129,7 +129,7 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [_json(path, line, number) for number, line in enumerate(path.read_bytes().splitlines(), 1)]
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replace ``metrics.jsonl``; a run has few epochs, so it is written whole and never torn."""
@@ -142,7 +142,7 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """What ``summary.json`` says, or None before the run has ended."""
         path = self.path / "summary.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return _json(path, path.read_bytes()) if path.is_file() else None
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
         """Write ``name``.safetensors."""
@@ -178,6 +178,18 @@ class RunFolder:
         except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... on a broken file
             raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
         return state
+
+
+def _json(path: Path, text: bytes, line: int | None = None) -> dict[str, Any]:
+    """Read an object, or say which file is broken."""
+    where = f"{path}: " if line is None else f"{path}: line {line}: "
+    try:
+        values = json.loads(text)
+    except ValueError as error:  # bad JSON, or not even UTF-8
+        raise ValueError(f"{where}not readable JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}expected an object, got {type(values).__name__}")
+    return values
 
 
 def describe(experiment: Experiment, splits: Splits) -> Config:

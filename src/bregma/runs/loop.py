@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from bregma.data import FrameDataset, Splits, collate
+from bregma.data import FrameDataset, Splits, collate, shift_frames
 from bregma.runs.build import build_network, build_optimizer, build_schedule, load_weights, with_carried
 from bregma.runs.evaluate import evaluate, sample_activity
+from bregma.runs.experiment import Experiment
 from bregma.runs.folder import RunFolder
 from bregma.sparsity import density, layer_densities, nonzero, parameters
 
@@ -56,6 +57,8 @@ class Session:
         self.folder = folder
         self.splits = splits
         self.experiment = folder.config().experiment
+        if self.experiment.shift and len(splits.train.frame_shape) < 2:
+            raise ValueError(f"shift must be 0 for frames of shape {splits.train.frame_shape}: they are no images")
         torch.manual_seed(self.experiment.seed)
         self.net = build_network(folder.config())
         self.optimizer = build_optimizer(self.net, self.experiment)
@@ -123,7 +126,7 @@ def train(
     session.net.train()
     started = time.perf_counter() - progress.seconds
     while progress.epoch < session.experiment.epochs:
-        for x, labels in _batches(splits.train, session.experiment.batch_size, session.experiment.seed, progress):
+        for x, labels in _batches(splits.train, session.experiment, progress):
             loss = _step(session, x, labels)
             progress.seconds = time.perf_counter() - started
             if observer:
@@ -139,13 +142,18 @@ def train(
 
 
 def _batches(
-    dataset: FrameDataset, batch_size: int, seed: int, progress: Progress
+    dataset: FrameDataset, experiment: Experiment, progress: Progress
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What is left of the epoch under way. The order follows from seed and epoch alone, so nothing of it is saved."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + progress.epoch)
-    order = torch.randperm(len(dataset), generator=generator).split(batch_size)
-    rows = [part.tolist() for part in order[progress.batch :]]
-    yield from DataLoader(dataset, batch_sampler=rows, collate_fn=collate, generator=generator)
+    """What is left of the epoch under way; order and shifts follow from seed and epoch, so none of it is saved."""
+    generator = torch.Generator().manual_seed(experiment.seed * 1_000_003 + progress.epoch)
+    order = torch.randperm(len(dataset), generator=generator)
+    moves = torch.randint(-experiment.shift, experiment.shift + 1, (len(dataset), 2), generator=generator)
+    rows = order.split(experiment.batch_size)[progress.batch :]
+    loader = DataLoader(
+        dataset, batch_sampler=[part.tolist() for part in rows], collate_fn=collate, generator=generator
+    )
+    for part, (x, labels) in zip(rows, loader, strict=True):
+        yield (shift_frames(x, moves[part]) if experiment.shift else x), labels
 
 
 def _step(session: Session, x: torch.Tensor, labels: torch.Tensor) -> float:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bregma.runs.experiment import Experiment
 
@@ -19,20 +19,19 @@ class ProgressBar:
     def __init__(self, console: Console, experiment: Experiment) -> None:
         self._console = console
         self._epochs = experiment.epochs
-        self._figures = ""
+        self._epoch = 1
+        self._validated = ""
         self._loss: float | None = None
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=10 if console.width < 100 else 24),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TextColumn("eta"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(f"{experiment.method} on {experiment.data}", total=None, figures="")
+        self._task = self._bar.add_task("", total=None, figures="")
 
     def __enter__(self) -> "ProgressBar":
         self._bar.start()
@@ -43,17 +42,28 @@ class ProgressBar:
 
     def start(self, done: int, total: int) -> None:
         """Draw the bar at step ``done`` of ``total``."""
+        self._epoch = 1 + done * self._epochs // total
         self._bar.reset(self._task, completed=done, total=total)
+        self._draw()
 
     def step(self, loss: float) -> None:
         """Advance by one step; the loss shown is a running mean."""
         self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
-        self._bar.update(self._task, advance=1, figures=f"loss {self._loss:.3f}{self._figures}")
+        self._bar.advance(self._task)
+        self._draw()
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Show the figures of a validated epoch."""
         rates = list(row["firing_rates"].values())
-        rate = sum(rates) / len(rates)
-        self._figures = f"  val {row['validation_accuracy']:.1%}  density {row['density']:.3f}  rate {rate:.3f}"
+        self._validated = (
+            f"  val {row['validation_accuracy']:.1%}  density {row['density']:.3f}  rate {sum(rates) / len(rates):.3f}"
+        )
+        self._epoch = min(row["epoch"] + 1, self._epochs)
+        self._draw()
         if not self._console.is_terminal:
-            self._console.print(f"epoch {row['epoch']}/{self._epochs}  loss {row['train_loss']:.3f}{self._figures}")
+            self._console.print(f"epoch {row['epoch']}/{self._epochs}  loss {row['train_loss']:.3f}{self._validated}")
+
+    def _draw(self) -> None:
+        loss = "" if self._loss is None else f"loss {self._loss:.3f}"
+        description = f"epoch {self._epoch}/{self._epochs}"
+        self._bar.update(self._task, description=description, figures=f"{loss}{self._validated}")

@@ -6,6 +6,7 @@ the same meaning everywhere: vermilion is ON and positive, blue is OFF and negat
 """
 
 import io
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from bregma.runs.results import Array
+from bregma.report.results import Array
 
 INK, MUTED, RULE = "#1f2328", "#68717b", "#c9ced4"
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#b65c94"
@@ -117,7 +118,10 @@ class Sheet:
         """The figure as text; the same figure gives the same text."""
         buffer = io.BytesIO()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        self.figure.savefig(buffer, format="svg", dpi=220, transparent=True, metadata=nothing)
+        with warnings.catch_warnings():
+            # Names in any script: text stays text in SVG, so the viewer's fonts show what DejaVu does not have.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            self.figure.savefig(buffer, format="svg", dpi=220, transparent=True, metadata=nothing)
         return buffer.getvalue().decode("utf-8")
 
 
@@ -132,7 +136,7 @@ def epochs_axis(axes: Axes, epochs: Array) -> None:
 def percent_axis(axes: Axes) -> None:
     """Shares, written as per cent."""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.6g}\N{NO-BREAK SPACE}%"))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
 
 
 def curve(axes: Axes, x: Array, y: Array, color: str, *, width: float = 1.3, dashed: bool = False) -> None:
@@ -179,7 +183,7 @@ def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], *, x: float
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Move sorted places in [0, 1] apart to at least ``gap``; groups stay centred, and below 1 as far as there is room.
+    """Move sorted places in [0, 1] apart to at least ``gap``; groups stay centred, within [0, 1] if there is room.
 
     Example:
         >>> spread([0.0, 0.5, 0.5], 0.2)
@@ -195,7 +199,8 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
             centre, size = (centre * size + other * count) / (size + count), size + count
         groups.append((centre, size))
     moved = [centre + (k - (size - 1) / 2) * gap for centre, size in groups for k in range(size)]
-    return [min(place, 1 - (len(moved) - 1 - k) * gap) for k, place in enumerate(moved)]
+    inside = [max(place, k * gap) for k, place in enumerate(moved)]
+    return [min(place, 1 - (len(moved) - 1 - k) * gap) for k, place in enumerate(inside)]
 
 
 def tinted(share: Array, color: str, ground: float = 0.0) -> Array:

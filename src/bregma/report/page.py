@@ -6,8 +6,8 @@ from html import escape
 from importlib.resources import files
 
 from bregma import __version__
-from bregma.runs import style
-from bregma.runs.style import Drawing
+from bregma.report import style
+from bregma.report.style import Drawing
 
 #: Colours of the figures follow the page, so that they suit a dark one too.
 _COLORS = {
@@ -30,7 +30,7 @@ def page(title: str, parts: Iterable[str]) -> str:
         title: plain text.
         parts: HTML of the body.
     """
-    css = files("bregma.runs").joinpath("report.css").read_text(encoding="utf-8")
+    css = files("bregma.report").joinpath("report.css").read_text(encoding="utf-8")
     body = "\n".join(part for part in parts if part)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -96,7 +96,7 @@ def inline(drawing: Drawing) -> str:
 
 
 def css_color(color: str) -> str:
-    """A colour of `bregma.runs.style` as the page calls it."""
+    """A colour of `bregma.report.style` as the page calls it."""
     return f"var(--{_COLORS[color]})"
 
 

@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bregma.runs import style
+from bregma.report import style
+from bregma.report.results import Array, Sample, layer_label
+from bregma.report.style import BLUE, GREEN, INK, LEFT, MUTED, PURPLE, RIGHT, RULE, VERMILION, WIDTH, Drawing, Sheet
 from bregma.runs.folder import Config
-from bregma.runs.results import Array, Sample, layer_label
-from bregma.runs.style import BLUE, GREEN, INK, LEFT, MUTED, PURPLE, RIGHT, RULE, VERMILION, WIDTH, Drawing, Sheet
 
 _INPUT_HEIGHT, _SCORES_HEIGHT, _GAP = 0.85, 0.95, 0.3
 #: More rows than this run together in a panel of this size; of larger layers, this many neurons are shown.
@@ -25,7 +25,9 @@ def sample_figure(config: Config, weights: dict[str, Array], sample: Sample) -> 
     height = 0.28 + strip_height + _INPUT_HEIGHT + len(sample.spikes) * (hidden_height + _GAP)
     sheet = Sheet(height + _GAP + _SCORES_HEIGHT + 0.42)
     top = 0.28
-    sheet.text(0.03, top - 0.12, f"input, {sample.input.shape[1]:,} {'channels' if len(shape) == 1 else 'pixels'}")
+    inputs = sample.input.shape[1]
+    kind = "channel" if len(shape) == 1 else "pixel"
+    sheet.text(0.03, top - 0.12, f"input, {inputs:,} {kind}{'s' * (inputs > 1)}")
     if strip is not None:
         _picture(sheet.axes(top, strip_height - 0.1), strip)
         top += strip_height
@@ -41,7 +43,7 @@ def sample_figure(config: Config, weights: dict[str, Array], sample: Sample) -> 
         sheet.text(0.03, top - 0.08, f"{layer_label(name)}, {shown}")
         if last:
             middle = (votes > 0).mean() * min(len(votes), _NEURONS) / 2
-            style.label_ends(axes, [(middle, f"speak for “{_short(classes[sample.label])}”", GREEN)])
+            style.label_ends(axes, [(middle, f"vote for “{short(classes[sample.label])}”", GREEN)])
         _time_axis(axes, len(spikes), labelled=False)
         top += hidden_height + _GAP
     sheet.text(0.03, top - 0.1, "class scores (readout membranes)")
@@ -55,12 +57,13 @@ def sample_figure(config: Config, weights: dict[str, Array], sample: Sample) -> 
 def _words(sample: Sample, classes: tuple[str, ...], strip: bool, shape: tuple[int, ...]) -> tuple[str, str]:
     """Caption and alternative text."""
     label, prediction = classes[sample.label], classes[sample.prediction]
-    verdict = f"read rightly as “{label}”" if sample.label == sample.prediction else f"taken for “{prediction}”"
-    polarity = ", ON events in vermilion and OFF in blue" if len(shape) == 3 and shape[0] == 2 else ""
+    verdict = "classified correctly" if sample.label == sample.prediction else f"mistaken for “{prediction}”"
+    polarity = " ON events are vermilion, OFF events blue." if len(shape) == 3 and shape[0] == 2 else ""
     rates = "; ".join(f"{layer_label(name)} {spikes.sum():,} spikes" for name, spikes in sample.spikes.items())
     caption = (
-        f"A test sample of class “{label}”, {verdict}{polarity}. Neurons of the last hidden layer are ordered by their "
-        f"weight to this class, those that speak for it in green; the score that is highest on average wins."
+        f"A test sample of class “{label}”, {verdict}.{polarity} Neurons of the last hidden layer are ordered by their "
+        "weight to this class, those that vote for it in green. The score that is highest on average wins: that of "
+        "the class is green, that of its strongest rival purple."
     )
     start = "Pictures of the input and rasters" if strip else "Rasters"
     return caption, f"{start} over {len(sample.input)} time steps: input, then {rates}, then class scores; {verdict}."
@@ -114,8 +117,9 @@ def _input(axes: Axes, x: Array, shape: tuple[int, ...]) -> None:
             return
         _dots(axes, x, MUTED)
     else:
+        full = float(np.quantile(x[x > 0], 0.95)) if (x > 0).any() else 1.0  # a few high values leave the rest visible
         axes.imshow(
-            style.tinted(x.T / x.max(), MUTED) if x.max() > 0 else style.tinted(0 * x.T, MUTED),
+            style.tinted(x.T / full, MUTED),
             interpolation="none",
             aspect="auto",
             extent=(-0.5, steps - 0.5, features - 0.5, -0.5),
@@ -139,7 +143,7 @@ def _dots(axes: Axes, spikes: Array, color: str, shift: float = 0.0) -> None:
     """One dot for each non-zero entry of (T, n), drawn as pixels: there may be very many."""
     time, neuron = np.nonzero(spikes)
     width, height = style.size_in_points(axes)
-    points = float(np.clip(min(0.7 * width / len(spikes), 2 * height / spikes.shape[1]), 0.9, 2.6))
+    points = float(np.clip(min(0.7 * width / len(spikes), 2 * height / spikes.shape[1]), 1.1, 2.6))
     (dots,) = axes.plot(time + shift, neuron, "o", color=color, markersize=points, mew=0)
     dots.set_rasterized(True)
 
@@ -170,11 +174,12 @@ def _scores(axes: Axes, sample: Sample, classes: tuple[str, ...]) -> None:
     for k, color in ((others[0] if others else None, PURPLE), (sample.label, GREEN)):
         if k is not None:
             axes.plot(time, sample.scores[:, k], color=color, linewidth=1.6)
-            ends.append((float(sample.scores[-1, k]), _short(classes[k]), color))
+            ends.append((float(sample.scores[-1, k]), short(classes[k]), color))
     axes.tick_params(left=False)
     style.label_ends(axes, ends)
 
 
-def _short(name: str, length: int = 16) -> str:
-    """Names come from outside and may be long."""
+def short(name: str, length: int = 16) -> str:
+    """Names come from outside: they may be long, or hold what cannot be printed."""
+    name = "".join(letter if letter.isprintable() else " " for letter in name)
     return name if len(name) <= length else name[: length - 1] + "…"

@@ -8,12 +8,13 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bregma.runs import page, style
-from bregma.runs.curves import percent
-from bregma.runs.results import Results
-from bregma.runs.style import CYCLE, INK, Drawing, Sheet
+from bregma.report import page, style
+from bregma.report.curves import percent
+from bregma.report.results import Results
+from bregma.report.style import CYCLE, Drawing, Sheet
 
 _HEIGHT, _PANEL = 3.1, 2.35
 
@@ -65,29 +66,28 @@ def _notes(results: Sequence[Results], same: bool) -> list[str]:
 
 
 def _table(results: Sequence[Results], varying: list[str], colors: list[str], out: Path) -> str:
-    head = ["", "run", *varying, "test accuracy", "validation", "density", "weights not zero", "firing rate", "seconds"]
+    figures = ["test accuracy", "density", "validation accuracy", "weights not zero", "firing rate", "seconds"]
+    names = _names(results)
     rows = []
     for number, (result, color) in enumerate(zip(results, colors, strict=True), 1):
         settings = result.config.experiment.to_dict()
         key = f'<span class="key" style="color: {page.css_color(color)}">{number}</span>'
-        cells = [escape(cell) for cell in [*(_text(settings[name]) for name in varying), *_figures_of(result)]]
-        rows.append([key, _link(result, out), *cells])
-    first = 2 + len(varying)
-    return page.table("Summaries of the runs", head, rows, range(first, len(head)))
+        cells = [escape(cell) for cell in [*_figures_of(result), *(_text(settings[name]) for name in varying)]]
+        rows.append([key, _link(result, names[number - 1], out), *cells])
+    return page.table("Summaries of the runs", ["", "run", *figures, *varying], rows, range(2, 2 + len(figures)))
 
 
 def _figures_of(result: Results) -> list[str]:
-    """The last six cells of a row."""
+    """What was measured, as text."""
     if not result.rows:
         return ["–"] * 6
     last = result.summary or result.best
-    rates = list(last["firing_rates"].values())
     return [
         percent(last["test_accuracy"]) if result.summary else f"epoch {len(result.rows)} of {_epochs(result)}",
-        percent(result.best["validation_accuracy"]),
         f"{last['density']:.3f}",
+        percent(result.best["validation_accuracy"]),
         f"{result.nonzero:,} of {result.connections:,}",
-        f"{sum(rates) / len(rates):.3f}",
+        f"{result.firing_rate:.3f}",
         f"{result.rows[-1]['seconds']:.0f}",
     ]
 
@@ -96,14 +96,19 @@ def _epochs(result: Results) -> int:
     return result.config.experiment.epochs
 
 
-def _link(result: Results, out: Path) -> str:
+def _names(results: Sequence[Results]) -> list[str]:
+    """The names of the folders, or their paths where names are the same."""
+    names = [result.folder.path.resolve().name for result in results]
+    return names if len(set(names)) == len(names) else [str(result.folder.path) for result in results]
+
+
+def _link(result: Results, name: str, out: Path) -> str:
     """The run's name, leading to its own report where there is one."""
-    name = escape(result.folder.path.resolve().name)
     report = result.folder.report
     if not report.is_file():
-        return name
+        return escape(name)
     target = os.path.relpath(report.resolve(), out.resolve().parent)
-    return f'<a href="{escape(quote(Path(target).as_posix()))}">{name}</a>'
+    return f'<a href="{escape(quote(Path(target).as_posix()))}">{escape(name)}</a>'
 
 
 def _means(results: Sequence[Results]) -> str:
@@ -163,11 +168,10 @@ def _scatter(results: Sequence[Results], started: list[int], colors: list[str]) 
     points = [(results[k].summary["density"], results[k].summary["test_accuracy"]) for k in finished]  # type: ignore[index]
     sheet = Sheet(_HEIGHT)
     sheet.text(0.03, 0.16, "test accuracy")
-    axes = sheet.axes(0.28, _PANEL, width=style.WIDTH - style.LEFT - 0.35)
+    axes = sheet.axes(0.28, _PANEL, left=0.55, width=style.WIDTH - 0.55 - 0.35)
     densities = [density for density, _ in points]
     for k, (density, accuracy) in zip(finished, points, strict=True):
         axes.plot(density, accuracy, "o", color=colors[k], markersize=4.5, mew=0, clip_on=False)
-        axes.annotate(str(k + 1), (density, accuracy), (4, 3), textcoords="offset points", color=INK, fontsize=7.5)
     if min(densities) > 0 and max(densities) > 4 * min(densities):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -176,6 +180,7 @@ def _scatter(results: Sequence[Results], started: list[int], colors: list[str]) 
     axes.margins(0.12, 0.15)
     style.percent_axis(axes)
     axes.set_xlabel("density", loc="right", fontsize=7.5)
+    _number_points(axes, finished, points)
     listed = "; ".join(f"run {k + 1}: {percent(a)} at {d:.3g}" for k, (d, a) in zip(finished, points, strict=True))
     return Drawing(
         "accuracy_density",
@@ -184,6 +189,25 @@ def _scatter(results: Sequence[Results], started: list[int], colors: list[str]) 
         "Up is right more often, left is fewer connections: the best runs stand in the upper left corner.",
         f"One point for each finished run. {listed}.",
     )
+
+
+def _number_points(axes: Axes, numbers: list[int], points: list[tuple[float, float]]) -> None:
+    """Write each run's number beside its point, where no other point or number is if there is such a place."""
+    scale = 72 / axes.figure.dpi
+    places = [tuple(axes.transData.transform(point) * scale) for point in points]
+    taken = list(places)
+    for number, point, (x, y) in zip(numbers, points, places, strict=True):
+        text = str(number + 1)
+        width = 5.0 * len(text)
+        corners = [(4 + width / 2, 5), (4 + width / 2, -6), (-4 - width / 2, 5), (-4 - width / 2, -6), (0, 9), (0, -10)]
+        free = [
+            (right, up)
+            for right, up in corners
+            if all(abs(x + right - a) >= width / 2 + 4 or abs(y + up - b) > 7 for a, b in taken)
+        ]
+        right, up = (free or corners)[0]
+        taken.append((x + right, y + up))
+        axes.annotate(text, point, (right, up), textcoords="offset points", ha="center", va="center", fontsize=7.5)
 
 
 def _colors(results: Sequence[Results]) -> list[str]:

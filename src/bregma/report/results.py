@@ -70,6 +70,13 @@ class Results:
         """Connections that the network could have."""
         return sum(weight.size for weight in self.weights.values())
 
+    @property
+    def firing_rate(self) -> float:
+        """Spikes per hidden neuron and time step: on the test part, or before the end in the best epoch."""
+        rates = list((self.summary or self.best)["firing_rates"].values())
+        hidden = self.config.experiment.hidden
+        return float(np.average(rates, weights=hidden if len(hidden) == len(rates) else None))
+
     def column(self, name: str) -> Array:
         """One number of each epoch."""
         return np.array([row[name] for row in self.rows], dtype=float)
@@ -128,10 +135,8 @@ def layer_label(name: str) -> str:
     return name.removesuffix(".weight").removesuffix(".linear")
 
 
-def _require(where: str, values: Any, numbers: tuple[str, ...], by_layer: tuple[str, ...]) -> None:
+def _require(where: str, values: dict[str, Any], numbers: tuple[str, ...], by_layer: tuple[str, ...]) -> None:
     """Raise a ValueError that says where, if a value is missing or no number."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected an object, got {type(values).__name__}")
     for name in numbers:
         _require_number(where, name, values.get(name))
     for name in by_layer:
@@ -170,7 +175,8 @@ def _sample(folder: RunFolder, config: Config, layers: list[str]) -> Sample:
     features = int(np.prod(config.frame_shape))
     if len(times) > 1 or tensors["input"].shape[2] != features or tensors["scores"].shape[2] != len(config.classes):
         raise ValueError(f"{path}: samples do not fit each other or the frame_shape and classes of config.toml")
-    if len(tensors["label"]) == 0 or not 0 <= tensors["label"].min() <= tensors["label"].max() < len(config.classes):
+    said = np.concatenate([tensors["label"], tensors["prediction"]])
+    if len(said) == 0 or not 0 <= said.min() <= said.max() < len(config.classes):
         raise ValueError(f"{path}: no samples, or labels beyond the classes of config.toml")
     right = np.flatnonzero(tensors["label"] == tensors["prediction"])
     number = int(right[0]) if len(right) else 0

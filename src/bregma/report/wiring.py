@@ -3,15 +3,15 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from bregma.runs import style
-from bregma.runs.activity import mosaic
-from bregma.runs.curves import percent
-from bregma.runs.results import Array, Results, layer_label
-from bregma.runs.style import BLUE, INK, MUTED, VERMILION, WIDTH, Drawing, Sheet
+from bregma.report import style
+from bregma.report.activity import mosaic, short
+from bregma.report.curves import percent
+from bregma.report.results import Array, Results, layer_label
+from bregma.report.style import BLUE, INK, MUTED, VERMILION, WIDTH, Drawing, Sheet
 
 _MARGIN = 0.03
-#: Cells of a pattern at most: about the pixels of a panel on a screen of double density.
-_CELLS = (300, 600)
+#: Rows and columns of a pattern at most: about as many as a panel has pixels on a screen.
+_CELLS = (300, 480)
 _GAP = 0.36
 
 
@@ -46,7 +46,8 @@ def patterns(results: Results) -> Drawing:
         sheet.svg(),
         "Weight matrices",
         "Every weight that is not zero: vermilion excites, blue inhibits. Rows are the neurons that receive, the best "
-        "connected above; an empty row is a neuron that hears nothing.",
+        "connected above; an empty row is a neuron that hears nothing."
+        + (" Large matrices are averaged over blocks." if any(_blocks(w) != [1, 1] for w in weights.values()) else ""),
         f"Sparsity patterns of {len(weights)} weight matrices. Non-zero weights: {layers}.",
     )
 
@@ -138,7 +139,7 @@ def _loudest(results: Results) -> tuple[list[int], list[str], str]:
     first, last = matrices[0], matrices[-1]
     if last.shape[1] == len(first) and len(results.sample.spikes if results.sample else matrices[:-1]) == 1:
         votes = last[: min(len(classes), 10)]
-        titles = [f"“{name}”" if len(name) <= 6 else f"“{name[:5]}…”" for name in classes[: len(votes)]]
+        titles = [f"“{short(name, 6)}”" for name in classes[: len(votes)]]
         return votes.argmax(1).tolist(), titles, "The hidden neuron with the largest weight to each class."
     strongest = np.argsort(-np.linalg.norm(first, axis=1), kind="stable")[:10].tolist()
     caption = f"The {len(strongest)} neurons of the first layer with the strongest weights."
@@ -164,14 +165,22 @@ def _orders(weights: dict[str, Array]) -> dict[str, tuple[Array, Array]]:
 
 def _pattern(weight: Array) -> Array:
     """Image of where entries are positive or negative; a large matrix is averaged in blocks."""
-    blocks = [-(-size // most) for size, most in zip(weight.shape, _CELLS, strict=True)]
+    blocks = _blocks(weight)
     plus, minus = (_block_mean(part, blocks) for part in (weight > 0, weight < 0))
     share = plus + minus
-    mixed = np.where(share > 0, (plus - minus) / np.maximum(share, 1e-12), 0)[..., None]
+    if blocks != [1, 1]:  # means over blocks are pale
+        share = share / max(float(np.quantile(share, 0.99)), 1e-12)
+    mixed = ((plus - minus) / np.maximum(plus + minus, 1e-12))[..., None]
+    share, mixed = np.round(share * 16) / 16, np.round(mixed * 4) / 4  # few different colours make a small file
     red, blue = (style.tinted(share, color)[..., :3] for color in (VERMILION, BLUE))
     image = style.tinted(share, INK, ground=0.03)
     image[..., :3] = (red * (1 + mixed) + blue * (1 - mixed)) / 2
     return image
+
+
+def _blocks(weight: Array) -> list[int]:
+    """Rows and columns of a matrix that share one cell of its picture."""
+    return [-(-size // most) for size, most in zip(weight.shape, _CELLS, strict=True)]
 
 
 def _block_mean(mask: Array, blocks: list[int]) -> Array:

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from bregma.runs import style
-from bregma.runs.results import Array, Results, layer_label
-from bregma.runs.style import BLUE, CYCLE, INK, MUTED, RULE, VERMILION, Drawing, Sheet
+from bregma.report import style
+from bregma.report.results import Array, Results, layer_label
+from bregma.report.style import BLUE, CYCLE, INK, MUTED, RULE, VERMILION, Drawing, Sheet
 
-_HEIGHT = 4.3
+_HEIGHT = 4.4
 _PANEL = 1.62
 _TOPS = (0.28, 2.36)
 
@@ -58,15 +58,15 @@ def sparsity(results: Results) -> Drawing:
     epochs, best = results.column("epoch"), results.best
     layers = _colors([*results.rows[0]["layer_density"]])
     densities, rates = results.columns("layer_density"), results.columns("firing_rates")
+    total = results.column("density")
+    style.curve(upper, epochs, total, INK, width=2.4)
     ends = []
     for name, values in densities.items():
         dashed = "recurrent" in name
         style.curve(upper, epochs, values, layers[layer_label(name).removesuffix(" recurrent")], dashed=dashed)
         ends.append((values[-1], layer_label(name), layers[layer_label(name).removesuffix(" recurrent")]))
-    total = results.column("density")
-    style.curve(upper, epochs, total, INK, width=2)
     upper.set_ylim(bottom=0)
-    style.label_ends(upper, [*ends, (total[-1], f"all  {total[-1]:.3g}", INK)])
+    style.label_ends(upper, [*ends, (total[-1], f"all  {total[-1]:.3f}", INK)])
     ends = []
     for name, values in rates.items():
         color = layers.get(layer_label(name), INK)

@@ -5,14 +5,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from bregma.runs import page
-from bregma.runs.compare import comparison
-from bregma.runs.curves import percent
+from bregma.report import page
+from bregma.report.compare import comparison
+from bregma.report.curves import percent
+from bregma.report.figures import draw, save
+from bregma.report.results import Results, read_results
 from bregma.runs.experiment import Experiment, recipe
-from bregma.runs.figures import draw, save
 from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder
-from bregma.runs.results import Results, read_results
 
 #: How the methods are written in prose.
 METHOD_NAMES = {"adabreg": "AdaBreg", "linbreg": "LinBreg", "proxsgd": "ProxSGD", "adam": "Adam"}
@@ -48,14 +48,14 @@ def write_report(folders: list[RunFolder], out: Path | None = None) -> Path:
 def repeat_command(experiment: Experiment) -> str:
     """The command line that runs an experiment again.
 
-    Only what differs from the recommended settings of the data set is named.
+    Only what differs from the settings recommended for the data and the method is named.
 
     Example:
         >>> repeat_command(recipe("digits", lam=0.2, hidden=(128, 64), recurrent=True))
-        'bregma train --data digits --lam 0.2 --hidden 128 64 --recurrent'
+        'bregma train --data digits --method adabreg --lam 0.2 --hidden 128 64 --recurrent'
     """
-    usual = recipe(experiment.data)
-    words = ["bregma", "train", "--data", experiment.data]
+    usual = recipe(experiment.data, experiment.method)
+    words = ["bregma", "train", "--data", experiment.data, "--method", experiment.method]
     for field in dataclasses.fields(experiment):
         value: Any = getattr(experiment, field.name)
         if value == getattr(usual, field.name):
@@ -82,6 +82,7 @@ def _single(results: Results) -> str:
             page.numbers(_numbers(results)) if results.rows else "",
             page.figures("How it learned, and what it does", [d for d in drawings if d.name in _HOW]),
             page.figures("How it is wired", [d for d in drawings if d.name not in _HOW]),
+            _resume(results),
             page.section(
                 "Repeat this run",
                 page.code(repeat_command(experiment)),
@@ -122,13 +123,19 @@ def _lede(results: Results) -> str:
     )
 
 
+def _resume(results: Results) -> str:
+    if results.summary:
+        return ""
+    command = shlex.join(["bregma", "train", "--resume", str(results.folder.path)])
+    return page.section("Go on with this run", page.code(command))
+
+
 def _notes(results: Results) -> list[str]:
     notes = []
     if results.summary is None:
-        path = shlex.quote(str(results.folder.path))
         notes.append(
             f"Not finished: {len(results.rows)} of {results.config.experiment.epochs} epochs are here, and there is no "
-            f"test result yet. Go on with: bregma train --resume {path}"
+            "test result yet. The command below goes on with it."
         )
     if results.config.synthetic:
         notes.append("The recordings are simulated or synthesised, not measured with a sensor.")
@@ -142,13 +149,12 @@ def _numbers(results: Results) -> list[tuple[str, str]]:
         accuracy = (percent(summary["test_accuracy"]), "test accuracy, on samples never used for training or choice")
     else:
         accuracy = (percent(best["validation_accuracy"]), f"validation accuracy so far (epoch {best['epoch']})")
-    rates = list((summary or best)["firing_rates"].values())
     seconds = summary["seconds"] if summary else results.rows[-1]["seconds"]
     return [
         accuracy,
         (f"{(summary or best)['density']:.3f}", "density: share of weights that are not zero"),
         (f"{results.nonzero:,}", f"weights not zero, of {results.connections:,}"),
-        (f"{sum(rates) / len(rates):.3f}", "spikes per hidden neuron and time step"),
+        (f"{results.firing_rate:.3f}", "spikes per hidden neuron and time step"),
         (duration(seconds), f"of training on {_threads(results.config.environment)}"),
     ]
 
@@ -174,7 +180,7 @@ def _conditions(environment: dict[str, str]) -> str:
     return (
         f"With bregma {environment.get('bregma', '?')}, torch {environment.get('torch', '?')} and "
         f"{_threads(environment)} on the same platform the result is the same bit for bit; elsewhere it may differ "
-        "by rounding. Settings that are not named are those recommended for the data set; all are below."
+        "by rounding. Settings that are not named are those recommended for data and method; all are below."
     )
 
 

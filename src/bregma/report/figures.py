@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from bregma.runs import activity, curves, wiring
+from bregma.report import activity, curves, wiring
+from bregma.report.results import Results, read_results
+from bregma.report.style import Drawing, house_style
 from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder
-from bregma.runs.results import Results, read_results
-from bregma.runs.style import Drawing, house_style
 
 
 def write_figures(folder: RunFolder) -> list[Path]:

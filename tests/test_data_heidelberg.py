@@ -1,0 +1,234 @@
+"""Files in the HDF5 layout of SHD: plain and packed, whole and damaged."""
+
+import gzip
+import io
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from shared_data import FIXTURES, shared
+
+from bregma.data import SpikeRecordings, bin_events, load
+
+TINY = FIXTURES / "spoken_tiny_train.h5.gz"
+
+
+def unpacked(path=TINY) -> bytes:
+    return gzip.decompress(path.read_bytes())
+
+
+def write(path, times, units, labels, keys=("a", "b"), dtypes=("f2", "u2")):
+    """A file in this layout."""
+    with h5py.File(path, "w") as file:
+        for name, rows, dtype in (("times", times, dtypes[0]), ("units", units, dtypes[1])):
+            data = file.create_dataset(f"spikes/{name}", (len(rows),), dtype=h5py.vlen_dtype(np.dtype(dtype)))
+            for row, values in enumerate(rows):
+                data[row] = np.asarray(values, dtype=dtype)
+        file["labels"] = np.asarray(labels)
+        if keys is not None:
+            file["extra/keys"] = np.array(keys, dtype="S")
+    return path
+
+
+def ten(path, **changes):
+    fields = {"times": [[0.1, 0.2]] * 10, "units": [[0, 699]] * 10, "labels": np.array([0, 1] * 5, dtype="u2")}
+    return write(path, **(fields | changes))
+
+
+def test_a_real_layout_is_read_from_every_packing(tmp_path):
+    (tmp_path / "a.h5").write_bytes(unpacked())
+    with zipfile.ZipFile(tmp_path / "b.h5.zip", "w") as archive:
+        archive.writestr("shd_train.h5", unpacked())
+    expected, labels = SpikeRecordings(TINY).__getitems__(list(range(10)))
+    assert expected.shape == (100, 10, 140)
+    assert labels.tolist() == [0] * 5 + [11] * 5
+    for name in ("a.h5", "b.h5.zip"):
+        data = SpikeRecordings(tmp_path / name)
+        assert torch.equal(data.__getitems__(list(range(10)))[0], expected)
+        assert data.classes[:2] == ("zero", "one")
+        assert len(data.classes) == 20
+
+
+def test_frames_equal_the_file_binned_by_hand():
+    with h5py.File(io.BytesIO(unpacked())) as file:
+        times, units = file["spikes/times"][3], file["spikes/units"][3]
+    by_hand = np.zeros((50, 700))
+    for t, u in zip(times.astype(np.float64), units, strict=True):
+        if t < 1.0:
+            by_hand[int(t * 50), u] += 1
+    fine = SpikeRecordings(TINY, steps=50, window=1.0, channels=700)[3][0].numpy()
+    np.testing.assert_array_equal(fine, by_hand)
+    summed = SpikeRecordings(TINY, steps=50, window=1.0)[3][0].numpy()
+    np.testing.assert_array_equal(summed, by_hand.reshape(50, 140, 5).sum(2))
+
+
+def test_options_reach_the_frames():
+    assert load(TINY, binary=True).test[0][0].max() == 1
+    legacy = load(TINY, legacy_float16=True, channels=700, window=1.4, steps=140).test
+    assert legacy.frame_shape == (700,)
+    with h5py.File(io.BytesIO(unpacked(FIXTURES / "spoken_tiny_test.h5.gz"))) as file:
+        times, units = file["spikes/times"][0], file["spikes/units"][0]
+    expected = bin_events(times, units, 700, steps=140, window=1.4, legacy_float16=True)
+    np.testing.assert_array_equal(legacy[0][0].numpy(), expected)
+
+
+def test_the_sibling_is_the_test_part():
+    splits = load(TINY)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (9, 1, 4)
+    assert splits.name == "spoken_tiny"
+    assert splits.synthetic
+    assert "10 recordings for training and 4 for test" in splits.title
+    folder = load(FIXTURES)
+    assert torch.equal(folder.test[0][0], splits.test[0][0])
+
+
+def test_without_a_test_file_one_is_cut(tmp_path):
+    splits = load(ten(tmp_path / "mine.h5"), seed=0)
+    other = load(tmp_path / "mine.h5", seed=5)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (7, 1, 2)
+    assert "of which 2 were cut for test (no test file)" in splits.title
+    assert torch.equal(splits.test[0][0], other.test[0][0])
+
+
+def test_an_official_validation_part_is_used(tmp_path):
+    (tmp_path / "ssc").mkdir()
+    for part, labels in (("train", [0, 1] * 5), ("valid", [1] * 10), ("test", [0] * 10)):
+        ten(tmp_path / "ssc" / f"ssc_{part}.h5", labels=labels)
+    for splits in (load("ssc", root=tmp_path), load(tmp_path / "ssc"), load(tmp_path / "ssc" / "ssc_train.h5")):
+        assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [10, 10, 10]
+        assert set(splits.validation.labels.tolist()) == {1}
+        assert set(splits.test.labels.tolist()) == {0}
+
+
+def test_shd_by_name(tmp_path):
+    for part in ("train", "test"):
+        ten(tmp_path / f"shd_{part}.h5")
+    splits = load("shd", root=tmp_path, steps=7)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (9, 1, 10)
+    assert splits.train.steps == 7
+
+
+def test_classes_without_names_are_counted(tmp_path):
+    data = SpikeRecordings(ten(tmp_path / "a.h5", keys=None, labels=[0, 4] * 5))
+    assert data.classes == ("0", "1", "2", "3", "4")
+
+
+def test_a_silent_recording_is_silent(tmp_path):
+    data = SpikeRecordings(ten(tmp_path / "a.h5", times=[[]] * 10, units=[[]] * 10))
+    assert data[0][0].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": [0, 2] * 5}, r"labels must be in \[0, 2\), got 2 at sample 1"),
+        ({"labels": [0, -1] * 5}, r"labels must be in \[0, 2\), got -1 at sample 1"),
+        ({"labels": [0, 1]}, r"must be of one length, got \[10, 10\] and 2"),
+        ({"labels": [], "times": [], "units": []}, "at least one sample, got none"),
+        ({"dtypes": ("i4", "u2")}, "spikes/times must be lists of floating-point numbers, got int32"),
+        ({"dtypes": ("f2", "f4")}, "spikes/units must be lists of integers, got float32"),
+    ],
+)
+def test_files_that_do_not_fit_are_named(tmp_path, changes, message):
+    path = ten(tmp_path / "a.h5", **changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_labels_must_be_integers(tmp_path):
+    with pytest.raises(TypeError, match=r"a.h5: labels must be integers, got float64"):
+        load(ten(tmp_path / "a.h5", labels=[0.0, 1.0] * 5))
+
+
+@pytest.mark.parametrize(
+    ("times", "units", "message"),
+    [
+        ([0.1, np.nan], [0, 1], "recording 0: times must be finite, got nan"),
+        ([0.1, np.inf], [0, 1], "recording 0: times must be finite, got inf"),
+        ([0.1, 0.2], [0, 700], r"recording 0: units must be in \[0, 700\), got 700"),
+        ([0.1, 0.2], [0], "recording 0: times and units must be of one length"),
+    ],
+)
+def test_damaged_recordings_are_named(tmp_path, times, units, message):
+    data = SpikeRecordings(ten(tmp_path / "a.h5", times=[times] * 10, units=[units] * 10))
+    with pytest.raises(ValueError, match=message):
+        data[0]
+
+
+def test_a_file_without_spikes_is_named(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["labels"] = [0, 1]
+    with pytest.raises(ValueError, match=r"a.h5: not in the layout of SHD: it has no data set 'spikes/times'"):
+        load(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["labels"] = file["spikes/times"] = file["spikes/units"] = np.zeros((3, 2))
+    with pytest.raises(ValueError, match=r"b.h5: spikes/times must be lists"):
+        load(tmp_path / "b.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.h5", unpacked()[:20_000]),
+        ("empty.h5", b""),
+        ("text.h5", b"not this"),
+        ("cut.h5.gz", TINY.read_bytes()[:20_000]),
+        ("cut2.h5.gz", TINY.read_bytes()[:12]),
+        ("plain.h5.gz", gzip.compress(unpacked()[:20_000])),
+        ("empty.h5.zip", b""),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"truncated|damaged") as caught:
+        load(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damage_behind_the_header_is_named(tmp_path):
+    data = bytearray(unpacked())
+    data[3_000:] = bytes(len(data) - 3_000)
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a.h5: "):
+        SpikeRecordings(tmp_path / "a.h5").__getitems__(list(range(10)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be >= 1, got 0"),
+        ({"channels": 0}, "channels must be a divisor of 700, got 0"),
+        ({"channels": 141}, "channels must be a divisor of 700, got 141"),
+        ({"window": 0.0}, "window must be > 0, got 0.0"),
+        ({"window": float("nan")}, "window must be > 0, got nan"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        load(TINY, **options)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"shd: shd_train.h5 not found; run `bregma data shd --fetch`"):
+        load("shd", root=tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        SpikeRecordings(tmp_path / "none.h5")
+    for stem in ("one", "two"):
+        ten(tmp_path / f"{stem}_train.h5")
+    with pytest.raises(ValueError, match=r"folder must hold one \*_train.h5 .* got one, two; name the file"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "classes"), [("shd_synth", (1296, 144, 360), 20), ("ssc_mini", (200, 22, 78), 30)]
+)
+def test_shared_files(name, sizes, classes):
+    splits = load(shared(f"{name}_train.h5.gz"))
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == sizes
+    assert len(splits.train.classes) == classes
+    frames, _ = splits.test.__getitems__([0, 5, 9])
+    assert frames.sum() > 3_000

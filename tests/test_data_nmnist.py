@@ -1,0 +1,157 @@
+"""N-MNIST: real recordings in a folder and in archives, and archives that must be refused."""
+
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from shared_data import FIXTURES, shared
+
+from bregma.data import BinRecordings, decode_bin, load, read_idx
+
+NMNIST = FIXTURES / "nmnist"
+REAL = sorted(NMNIST.glob("*/*/*.bin"))
+
+
+def zipped(path, folder=NMNIST, prefix=""):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.glob("**/*.bin")):
+            archive.write(file, prefix + file.relative_to(folder).as_posix())
+    return path
+
+
+def event(x: int, y: int, t: int, p: int = 0) -> bytes:
+    return bytes([x, y]) + (p << 23 | t).to_bytes(3, "big")
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+def test_a_recording_equals_tonic(path):
+    io = pytest.importorskip("tonic.io", reason="tonic is an oracle, not a dependency", exc_type=ImportError)
+    events = io.read_mnist_file(path, dtype=np.dtype([("x", int), ("y", int), ("t", int), ("p", int)]))
+    times, units = decode_bin(path.read_bytes())
+    np.testing.assert_array_equal(times, events["t"])
+    np.testing.assert_array_equal(units, (events["p"] * 34 + events["y"]) * 34 + events["x"])
+
+
+def test_the_bits_of_an_event():
+    times, units = decode_bin(event(3, 5, 70_000, 1) + event(33, 33, 2**23 - 1, 0))
+    assert times.tolist() == [70_000, 2**23 - 1]
+    assert units.tolist() == [(34 + 5) * 34 + 3, 33 * 34 + 33]
+
+
+def test_an_overflow_event_moves_what_follows():
+    times, _ = decode_bin(event(1, 1, 10) + event(0, 240, 0) + event(1, 1, 10) + event(0, 240, 0) + event(1, 1, 5))
+    assert times.tolist() == [10, 10 + 2**13, 5 + 2**14]
+
+
+def test_an_empty_recording_is_silent():
+    assert [len(part) for part in decode_bin(b"")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (event(1, 1, 1)[:-1], "x.bin: truncated N-MNIST file .4 bytes, no multiple of 5"),
+        (event(1, 1, 1) + event(34, 1, 1), r"x.bin: x and y must be in \[0, 34\), got \(34, 1\) at event 1"),
+        (event(1, 200, 1), r"got \(1, 200\) at event 0"),
+    ],
+)
+def test_damaged_recordings_are_named(data, message):
+    with pytest.raises(ValueError, match=message):
+        decode_bin(data, "x.bin")
+
+
+def test_folder_and_archives_are_one(tmp_path):
+    tree = load(NMNIST)
+    assert (len(tree.train), len(tree.validation), len(tree.test)) == (4, 1, 2)
+    assert tree.test.frame_shape == (2, 34, 34)
+    assert tree.test.steps == 31
+    expected, labels = tree.test.__getitems__([0, 1])
+    assert labels.tolist() == [0, 1]
+    assert set(expected.unique().tolist()) == {0.0, 1.0}
+    (tmp_path / "nmnist").mkdir()
+    for part in ("Train", "Test"):
+        zipped(tmp_path / "nmnist" / f"{part}.zip", NMNIST / part, f"{part}/")
+    sources = [("nmnist", tmp_path), ("nmnist", FIXTURES), (tmp_path / "nmnist", None)]
+    sources.append((zipped(tmp_path / "both.zip"), None))
+    for name, root in sources:
+        assert torch.equal(load(name, root=root).test.__getitems__([0, 1])[0], expected)
+
+
+def test_counts_keep_every_event_within_the_saccades():
+    data = BinRecordings(NMNIST / "Train", "Train", steps=10, binary=False)
+    for row, path in enumerate(sorted((NMNIST / "Train").glob("*/*.bin"))):
+        times, _ = decode_bin(path.read_bytes())
+        assert data[row][0].sum() == (times < 310_000).sum()
+
+
+def test_an_archive_with_a_path_outside_its_folder_is_refused(tmp_path):
+    for name in ("../Train/0/evil.bin", "/Train/0/evil.bin", "Train/0/..\\..\\evil.bin", "C:/evil.bin"):
+        path = zipped(tmp_path / "bad.zip")
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(name, event(1, 1, 1))
+        with pytest.raises(ValueError, match=r"bad.zip: zip archive holds a path outside its folder"):
+            load(path)
+
+
+def test_a_truncated_archive_is_named(tmp_path):
+    path = zipped(tmp_path / "cut.zip")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"cut.zip: .*zip archive"):
+        load(path)
+
+
+def test_a_damaged_member_is_named(tmp_path):
+    path = zipped(tmp_path / "nm.zip")
+    data = bytearray(path.read_bytes())
+    data[200:400] = bytes(200)  # within the first recording
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"nm.zip: Test/0/00056.bin: damaged zip archive"):
+        load(path).test[0]
+
+
+def test_a_damaged_file_in_a_folder_is_named(tmp_path):
+    shutil.copytree(NMNIST, tmp_path / "copy")
+    victim = tmp_path / "copy" / "Test" / "0" / "00056.bin"
+    victim.write_bytes(victim.read_bytes()[:-2])
+    with pytest.raises(ValueError, match=r"00056.bin: truncated N-MNIST file"):
+        load(tmp_path / "copy").test[0]
+
+
+def test_what_an_archiver_left_behind_is_no_recording(tmp_path):
+    path = zipped(tmp_path / "mac.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/Train/0/._00233.bin", b"Mac OS X")
+    assert len(BinRecordings(path, "Train")) == 5
+
+
+def test_nothing_found_is_named(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"Train.zip not found; run `bregma data nmnist --fetch`, or put it into"
+    ):
+        load("nmnist", root=tmp_path)
+    (tmp_path / "Train").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"neither Test nor Test.zip"):
+        load(tmp_path)
+    (tmp_path / "Test").mkdir()
+    with pytest.raises(ValueError, match="no recording <digit>/"):
+        load(tmp_path)
+
+
+def test_the_real_subset_shows_mnist():
+    """Each recording is one of MNIST's images: its event map follows the image's outline."""
+    splits = load("nmnist", root=shared("nmnist_subset.zip").parent, binary=False, steps=1)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (900, 100, 100)
+    data = BinRecordings(shared("nmnist_subset.zip"), "Test", steps=1, binary=False)
+    images = read_idx(shared("mnist/t10k-images-idx3-ubyte.gz"))
+    digits = read_idx(shared("mnist/t10k-labels-idx1-ubyte.gz"))
+    similar = []
+    for row in range(20):
+        number = int(data._names[row].split("/")[-1].removesuffix(".bin")) - 1
+        assert digits[number] == data.labels[row]
+        image = np.pad(images[number] / 255.0, 3)
+        outline = np.abs(np.diff(image, axis=0, append=0)) + np.abs(np.diff(image, axis=1, append=0))
+        seen = data[row][0].sum((0, 1)).numpy()
+        similar.append(np.corrcoef(seen.ravel(), outline.ravel())[0, 1])
+    assert np.mean(similar) > 0.4

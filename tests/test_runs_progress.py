@@ -1,0 +1,38 @@
+"""The progress bar says what it is told, on a terminal and without one."""
+
+import io
+
+from rich.console import Console
+
+from bregma.runs.experiment import recipe
+from bregma.runs.progress import ProgressBar
+
+ROW = {
+    "epoch": 2,
+    "train_loss": 0.25,
+    "validation_accuracy": 0.9,
+    "density": 0.125,
+    "firing_rates": {"a": 0.1, "b": 0.3},
+}
+
+
+def drawn(terminal: bool, width: int) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=width)
+    with ProgressBar(console, recipe("digits", epochs=3)) as bar:
+        bar.start(20, 30)
+        bar.step(1.0)
+        bar.step(2.0)
+        bar.epoch(ROW)
+    return console.file.getvalue()
+
+
+def test_the_bar_fits_a_terminal_of_80_columns():
+    last = [line for line in drawn(True, 80).replace("\r", "\n").split("\n") if "epoch" in line][-1]
+    for figure in ("epoch 3/3", "loss 1.100", "val 90.0%", "density 0.125", "rate 0.200", "left"):
+        assert figure in last
+
+
+def test_without_a_terminal_each_epoch_is_one_plain_line():
+    out = drawn(False, 80)
+    assert out.strip() == "epoch 2/3  loss 0.250  val 90.0%  density 0.125  rate 0.200"
+    assert "\x1b" not in out
