@@ -1,7 +1,7 @@
 """Section 5 of arXiv 2505.05527 on real N-MNIST: `python experiments/admm_paper.py --data FOLDER`.
 
-Table 1's setting: T 150, 512 neurons per hidden layer, 200 training recordings, (rho, sigma, decay, threshold) = (1, 0.1,
-0.95, 1), 1000 iterations of which 300 warm up, random order of layers and time steps, and 1, 2 or 3 hidden layers. All
+Table 1's setting: T 150, 512 neurons per hidden layer, 200 training recordings, (rho, sigma, decay, threshold) =
+(1, 0.1, 0.95, 1), 1000 iterations of which 300 warm up, random order of layers and time steps, and 1, 2 or 3 hidden layers. All
 accuracies are those of true forward passes; "unseen" are recordings that no training saw. Beside each network stands a
 control that tells learning from luck: random hidden weights (scaled so that 15 % of the spikes are ones) with a readout
 solved in closed form.
@@ -76,9 +76,7 @@ def _frames(data: Any, rows: Any) -> Part:
 def run(depth: int, options: Any, train: Part, unseen: Part, test: Part) -> dict[str, object]:
     """Train one network and measure it on the way."""
     settings = Settings(Constants(ridge=1e-6), warming=options.warming, order="random")
-    solver = ADMM(
-        train[0].float(), torch.eye(CLASSES)[train[1]], (NEURONS,) * depth, settings, seed=options.seed
-    )
+    solver = ADMM(train[0].float(), torch.eye(CLASSES)[train[1]], (NEURONS,) * depth, settings, seed=options.seed)
     saved = options.out / f"hidden-{depth}-seed-{options.seed}.pt"
     curve: list[dict[str, Any]] = []
     seconds = 0.0

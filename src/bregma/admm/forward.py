@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from bregma.admm.problem import Constants
-from bregma.dynamics import integrate, lif
+from bregma.dynamics import integrate, lif, linear
 
 
 @torch.no_grad()
 def fire(x: Tensor, weight: Tensor, constants: Constants) -> Tensor:
     """Spikes (T, B, n) of a layer that hears ``x`` (T, B, inputs) through ``weight`` (n, inputs), Eq. (1)."""
-    return lif(torch.nn.functional.linear(x, weight), constants.decay, constants.threshold)[0]
+    return lif(linear(x, weight), constants.decay, constants.threshold)[0]
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def forward(x: Tensor, weights: Sequence[Tensor], constants: Constants, batch: i
         a = part.to(weights[0].dtype)
         for weight in weights[:-1]:
             a = fire(a, weight, constants)
-        scores.append(integrate(torch.nn.functional.linear(a, weights[-1]), constants.decay)[1])
+        scores.append(integrate(linear(a, weights[-1]), constants.decay)[1])
     return torch.cat(scores)
 
 
@@ -62,7 +62,7 @@ def random_layer(
         0.15
     """
     direction = torch.randn(neurons, x.shape[-1], generator=generator, dtype=torch.float64).to(x.dtype)
-    current = torch.nn.functional.linear(x, direction / x.shape[-1] ** 0.5)
+    current = linear(x, direction / x.shape[-1] ** 0.5)
     low, high = -12.0, 12.0  # of log2(scale)
     for _ in range(20):
         middle = (low + high) / 2

@@ -4,7 +4,6 @@ Hidden spikes are dense, real and new in every iteration. The data are binary, m
 over events, and their Gram matrix and its factor are made once.
 """
 
-from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -12,12 +11,11 @@ import torch
 from torch import Tensor
 
 from bregma.admm import kernels
+from bregma.admm.products import correlate, gram, times
 from bregma.admm.updates import cholesky
 
 #: Share of non-zero entries up to which products over events were measured to be faster than dense ones.
 EVENT_SHARE = 0.15
-
-_CHUNK_ROWS = 4096
 
 
 class Inputs(Protocol):
@@ -47,26 +45,13 @@ class DenseInputs:
 
     def drive(self, weight: Tensor, out: Tensor) -> Tensor:
         """``a @ weight.T`` (T, B, m), written to ``out``."""
-        torch.mm(self._rows, weight.T, out=out.view(-1, len(weight)))
+        times(self._rows, weight.T, out.view(-1, len(weight)))
         return out
 
     def fit(self, sums: Tensor, ridge: float) -> Tensor:
-        """Least squares; products per chunk in the dtype of the spikes, their sum and the factor in float64."""
-        n, m = self._rows.shape[1], sums.shape[-1]
-        gram = self._rows.new_zeros((n, n), dtype=torch.float64)
-        product = self._rows.new_zeros((m, n), dtype=torch.float64)
-        chunks = self._rows.split(_CHUNK_ROWS), sums.view(-1, m).split(_CHUNK_ROWS)
-        for a, x in zip(*chunks, strict=True):
-            add_gram(gram, a)
-            product += x.T @ a
-        return torch.cholesky_solve(product.T, cholesky(gram, ridge)).T.to(sums.dtype).contiguous()
-
-
-def add_gram(gram: Tensor, rows: Tensor, blocks: int = 4) -> None:
-    """Add ``rows.T @ rows`` to ``gram`` (n, n), lower blocks only: the factor reads no more than the lower triangle."""
-    edges = np.linspace(0, len(gram), blocks + 1).astype(int).tolist()
-    for begin, end in pairwise(edges):
-        gram[begin:end, :end] += rows[:, begin:end].T @ rows[:, :end]
+        """Least squares; the sums and the factor in float64."""
+        product = correlate(self._rows, sums.view(-1, sums.shape[-1]))
+        return torch.cholesky_solve(product, cholesky(gram(self._rows), ridge)).T.to(sums.dtype).contiguous()
 
 
 class EventInputs:
@@ -103,7 +88,9 @@ class EventInputs:
         product = torch.zeros((len(self._active), m), dtype=sums.dtype)
         kernels.event_correlation(self._indptr, self._index, sums.view(-1, m).numpy(), product.numpy())
         weight = sums.new_zeros((m, self._size))
-        weight[:, self._active] = (product.T.double() @ self._gram_inverse(ridge)).to(sums.dtype)
+        exact = product.new_empty((m, len(self._active)), dtype=torch.float64)
+        times(product.T.double().contiguous(), self._gram_inverse(ridge), exact)
+        weight[:, self._active] = exact.to(sums.dtype)
         return weight
 
     def _gram_inverse(self, ridge: float) -> Tensor:

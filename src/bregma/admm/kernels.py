@@ -3,25 +3,12 @@
 Same numbers as `bregma.admm.updates` up to rounding. Arrays are C-contiguous, time-major, float32 or float64.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-
-_njit: Any = numba.njit  # typed in some versions of numba only
+from bregma.dynamics.kernels import Array, kernel
 
 
-def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile, keep the result on disk, release the interpreter lock."""
-    compiled: Callable[..., Any] = _njit(function, cache=True, nogil=True)
-    return compiled
-
-
-@_kernel
+@kernel
 def one_step_sums(z: Array, a: Array, decay: float, threshold: float, out: Array) -> None:
     """``out[t] = z[t] - decay * z[t-1] + threshold * a[t-1]``; all (T, N)."""
     decay, threshold = z.dtype.type(decay), z.dtype.type(threshold)
@@ -33,7 +20,7 @@ def one_step_sums(z: Array, a: Array, decay: float, threshold: float, out: Array
             out[t, i] = z[t, i] - decay * z[t - 1, i] + threshold * a[t - 1, i]
 
 
-@_kernel
+@kernel
 def hidden_wave(z: Array, a: Array, p: Array, feedback: Array, steps: Array, constants: Array, product: Array) -> None:
     """Eq. (6), Algorithm 1 and the right-hand side of Eq. (8) for the steps of one wave.
 
@@ -79,7 +66,7 @@ def hidden_wave(z: Array, a: Array, p: Array, feedback: Array, steps: Array, con
             product[k, i] = feedback[t, i] - rho * threshold * w + (sigma if new > threshold else zero)
 
 
-@_kernel
+@kernel
 def clip_into(a: Array, steps: Array, new: Array) -> None:
     """``a[steps] = new`` clipped to [0, 1]; a is (T, N), new (K, N)."""
     one, zero = a.dtype.type(1), a.dtype.type(0)
@@ -89,7 +76,7 @@ def clip_into(a: Array, steps: Array, new: Array) -> None:
             a[t, i] = min(max(new[k, i], zero), one)
 
 
-@_kernel
+@kernel
 def event_lists(x: Array, indptr: Array) -> Array:
     """The columns of the non-zero entries of ``x`` (rows, n), row by row; ``indptr`` (rows + 1,) is filled."""
     for row in range(x.shape[0]):
@@ -104,7 +91,7 @@ def event_lists(x: Array, indptr: Array) -> Array:
     return index
 
 
-@_kernel
+@kernel
 def event_gram(indptr: Array, index: Array, gram: Array) -> None:
     """Add 1 to ``gram`` (n, n) for every pair of events of a row."""
     for row in range(len(indptr) - 1):
@@ -113,20 +100,24 @@ def event_gram(indptr: Array, index: Array, gram: Array) -> None:
                 gram[i, j] += 1
 
 
-@_kernel
+@kernel
 def event_drive(indptr: Array, index: Array, weight: Array, out: Array) -> None:
     """``out[row] = sum of weight[i] over the events i of the row``; weight (n, m), out (rows, m)."""
     for row in range(len(indptr) - 1):
         line = out[row]
         line[:] = 0
         for i in index[indptr[row] : indptr[row + 1]]:
-            line += weight[i]
+            column = weight[i]
+            for j in range(len(line)):
+                line[j] += column[j]
 
 
-@_kernel
+@kernel
 def event_correlation(indptr: Array, index: Array, sums: Array, out: Array) -> None:
     """``out[i] += sums[row]`` for every event i of every row; sums (rows, m), out (n, m) zeros."""
     for row in range(len(indptr) - 1):
         line = sums[row]
         for i in index[indptr[row] : indptr[row + 1]]:
-            out[i] += line
+            target = out[i]
+            for j in range(len(line)):
+                target[j] += line[j]

@@ -14,6 +14,7 @@ from bregma.admm.inputs import DenseInputs, Inputs, data_inputs
 from bregma.admm.losses import LOSSES, LossName
 from bregma.admm.order import ORDERS, Order, layer_order, time_order, waves
 from bregma.admm.problem import Constants, Variables, one_step_sums
+from bregma.admm.products import times
 from bregma.admm.systems import SpikeSystem
 
 
@@ -162,8 +163,8 @@ class ADMM:
         """``rho * (v + d) @ W`` of the layer behind (T, B, n), in the scratch buffer "feedback"."""
         weight = self.variables.weights[layer + 1]
         feedback = self._buffer("feedback", self.variables.membranes[layer].shape)
-        rows, out = self._sums(layer + 1).view(-1, len(weight)), feedback.view(-1, weight.shape[1])
-        torch.addmm(out, rows, weight, beta=0, alpha=self.constants.rho, out=out)
+        rows = self._sums(layer + 1).view(-1, len(weight))
+        times(rows, self.constants.rho * weight, feedback.view(-1, weight.shape[1]))
         return feedback
 
     def _buffer(self, name: str, shape: Sequence[int]) -> Tensor:

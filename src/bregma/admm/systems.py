@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from bregma.admm.products import times
 from bregma.admm.updates import cholesky
 
 
@@ -38,6 +39,6 @@ class SpikeSystem:
     def solve(self, product: Tensor, out: Tensor) -> Tensor:
         """Solutions (rows, n) for right-hand sides (rows, n), written to ``out``."""
         if not self.thin:
-            return torch.mm(product, self.matrix, out=out)
+            return times(product, self.matrix, out)
         torch.sub(product, (product @ self.weight.T) @ self.matrix, out=out)
         return out.div_(self.shift)
