@@ -8,7 +8,8 @@ spikes' system for every layer and time step and the input's Gram matrix in ever
 ours, since some pixels never fire; the authors' pseudo-inverse would take longer. The contestants take turns; figures
 are medians. ``floor_ms`` is the time torch needs for the dense products that no rearrangement avoids, each as one call:
 for two hidden layers the sums fed back, the spikes' system, the weights' right-hand side, the drive, and half of each
-of two symmetric Gram matrices. A share above 100 % means that our products are faster than torch's. ``ratio`` is theirs_ms / ours_ms.
+of two symmetric Gram matrices. A share above 100 % means that our products are faster than torch's.
+``ratio`` is theirs_ms / ours_ms.
 """
 
 import argparse

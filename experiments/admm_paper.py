@@ -1,10 +1,10 @@
 """Section 5 of arXiv 2505.05527 on real N-MNIST: `python experiments/admm_paper.py --data FOLDER`.
 
 Table 1's setting: T 150, 512 neurons per hidden layer, 200 training recordings, (rho, sigma, decay, threshold) =
-(1, 0.1, 0.95, 1), 1000 iterations of which 300 warm up, random order of layers and time steps, and 1, 2 or 3 hidden layers. All
-accuracies are those of true forward passes; "unseen" are recordings that no training saw. Beside each network stands a
-control that tells learning from luck: random hidden weights (scaled so that 15 % of the spikes are ones) with a readout
-solved in closed form.
+(1, 0.1, 0.95, 1), 1000 iterations of which 300 warm up, random order of layers and time steps, and 1, 2 or 3 hidden
+layers. All accuracies are those of true forward passes; "unseen" are recordings that no training saw. Beside each
+network stands a control that tells learning from luck: random hidden weights (scaled so that 15 % of the spikes are
+ones) with a readout solved in closed form.
 
 Writes results/admm_paper.json. A run in progress is kept in ``--out`` and goes on where it stopped.
 `experiments/admm_figures.py` draws Figures 2 to 4 from the results.

@@ -9,12 +9,26 @@ Change one line of a PyTorch script and the network it trains is sparse:
 >>> bregma.density(net)
 1.0
 
-Spiking layers are in `bregma.nn`, the data sets in `bregma.data`, the penalties in `bregma.prox`.
+`bregma.ADMMClassifier` trains without gradients. Spiking layers are in `bregma.nn`, the data sets in `bregma.data`, the penalties in `bregma.prox`.
 """
 
 __version__ = "0.1.0"
 
+from typing import TYPE_CHECKING, Any
+
 from bregma.optim import AdaBreg, LinBreg, ProxSGD, param_groups
 from bregma.sparsity import density
 
-__all__ = ["AdaBreg", "LinBreg", "ProxSGD", "__version__", "density", "param_groups"]
+if TYPE_CHECKING:
+    from bregma.admm import ADMMClassifier
+
+__all__ = ["ADMMClassifier", "AdaBreg", "LinBreg", "ProxSGD", "__version__", "density", "param_groups"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import late what takes scikit-learn, a second that the rest should not cost."""
+    if name == "ADMMClassifier":
+        from bregma.admm import ADMMClassifier
+
+        return ADMMClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,8 @@
 """Training without gradients: the alternating direction method of multipliers (ADMM) on the relaxed spiking network."""
 
+from bregma.admm.estimator import ADMMClassifier
 from bregma.admm.forward import forward
 from bregma.admm.problem import Constants, Problem, Variables, lagrangian
 from bregma.admm.solver import ADMM, Settings
 
-__all__ = ["ADMM", "Constants", "Problem", "Settings", "Variables", "forward", "lagrangian"]
+__all__ = ["ADMM", "ADMMClassifier", "Constants", "Problem", "Settings", "Variables", "forward", "lagrangian"]

@@ -15,6 +15,7 @@ from bregma.admm.losses import LOSSES, LossName
 from bregma.admm.order import ORDERS, Order, layer_order, time_order, waves
 from bregma.admm.problem import Constants, Variables, one_step_sums
 from bregma.admm.products import times
+from bregma.admm.start import uniform_start
 from bregma.admm.systems import SpikeSystem
 
 
@@ -54,14 +55,14 @@ class Settings:
 class ADMM:
     """The variables of a network on fixed data, and the iteration that moves them.
 
-    Membranes and spikes start uniform in [0, 1), weights and multiplier at zero (the paper does not say).
-
     Args:
         x: input spikes (T, B, n_0), float32 or float64; all is computed in this dtype, linear systems in float64.
         y: wanted readout (B, classes), same dtype: the coded labels.
         hidden: neurons of each hidden layer.
         settings: see `Settings`.
         seed: of the initial variables and of random orders.
+        start: initial variables, taken over as they are; uniform in [0, 1) by default, with weights and multiplier at
+            zero (the paper does not say).
 
     Example:
         >>> x = (torch.rand(6, 4, 8, generator=torch.Generator().manual_seed(0)) < 0.3).float()
@@ -74,7 +75,14 @@ class ADMM:
     """
 
     def __init__(
-        self, x: Tensor, y: Tensor, hidden: Sequence[int], settings: Settings | None = None, *, seed: int = 0
+        self,
+        x: Tensor,
+        y: Tensor,
+        hidden: Sequence[int],
+        settings: Settings | None = None,
+        *,
+        seed: int = 0,
+        start: Variables | None = None,
     ) -> None:
         self.settings = settings or Settings()
         constants = self.settings.constants
@@ -86,7 +94,7 @@ class ADMM:
         self._fused = x.device.type == "cpu"
         self._scratch: dict[str, Tensor] = {}
         self._steps = len(x)
-        self.variables = uniform_start(x, (*hidden, y.shape[1]), self.generator)
+        self.variables = start or uniform_start(x, (*hidden, y.shape[1]), self.generator)
         self._inputs: list[Inputs] = [data_inputs(x), *(DenseInputs(a) for a in self.variables.spikes)]
 
     def step(self) -> None:
@@ -223,24 +231,6 @@ class ADMM:
             tensor.copy_(state[name])
         self.iteration = int(state["iteration"])
         self.generator.set_state(state["generator"])
-
-
-def uniform_start(x: Tensor, sizes: Sequence[int], generator: torch.Generator) -> Variables:
-    """Membranes and spikes uniform in [0, 1), weights and multiplier zero.
-
-    Args:
-        x: input spikes (T, B, n_0).
-        sizes: neurons of each layer, the readout's last.
-        generator: of the numbers.
-    """
-
-    def draw(neurons: int) -> Tensor:
-        return torch.rand(*x.shape[:2], neurons, generator=generator, dtype=x.dtype).to(x.device)
-
-    membranes = [draw(neurons) for neurons in sizes]
-    spikes = [draw(neurons) for neurons in sizes[:-1]]
-    weights = [x.new_zeros(n, m) for n, m in zip(sizes, (x.shape[-1], *sizes), strict=False)]
-    return Variables(weights, membranes, spikes, [*(None for _ in spikes), torch.zeros_like(membranes[-1])])
 
 
 def _flat(*tensors: Tensor) -> tuple[Any, ...]:

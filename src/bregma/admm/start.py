@@ -1,0 +1,57 @@
+"""Where the variables start."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bregma.admm.forward import fire
+from bregma.admm.problem import Constants, Variables
+from bregma.dynamics import integrate, linear
+
+
+def uniform_start(x: Tensor, sizes: Sequence[int], generator: torch.Generator) -> Variables:
+    """Membranes and spikes uniform in [0, 1), weights and multiplier zero.
+
+    Args:
+        x: input spikes (T, B, n_0).
+        sizes: neurons of each layer, the readout's last.
+        generator: of the numbers.
+    """
+
+    def draw(neurons: int) -> Tensor:
+        return torch.rand(*x.shape[:2], neurons, generator=generator, dtype=x.dtype).to(x.device)
+
+    membranes = [draw(neurons) for neurons in sizes]
+    spikes = [draw(neurons) for neurons in sizes[:-1]]
+    weights = [x.new_zeros(n, m) for n, m in zip(sizes, (x.shape[-1], *sizes), strict=False)]
+    return Variables(weights, membranes, spikes, _no_multiplier(membranes))
+
+
+@torch.no_grad()
+def forward_start(x: Tensor, weights: Sequence[Tensor], constants: Constants) -> Variables:
+    """Membranes and spikes of a true forward pass, so that all residuals are zero; multiplier zero.
+
+    Args:
+        x: input spikes (T, B, n_0).
+        weights: W of each layer, the readout's last.
+        constants: decay and threshold.
+
+    Example:
+        >>> start = forward_start(torch.ones(2, 1, 1), [torch.tensor([[1.5]]), torch.ones(1, 1)], Constants(decay=0.5))
+        >>> start.membranes[0].flatten(), start.spikes[0].flatten()
+        (tensor([1.5000, 1.2500]), tensor([1., 1.]))
+    """
+    membranes, spikes, a = [], [], x
+    for weight in weights[:-1]:
+        drive = linear(a, weight)
+        a = fire(a, weight, constants)
+        drive[1:] -= constants.threshold * a[:-1]
+        membranes.append(integrate(drive, constants.decay)[0])
+        spikes.append(a)
+    membranes.append(integrate(linear(a, weights[-1]), constants.decay)[0])
+    return Variables([weight.clone() for weight in weights], membranes, spikes, _no_multiplier(membranes))
+
+
+def _no_multiplier(membranes: Sequence[Tensor]) -> list[Tensor | None]:
+    return [*(None for _ in membranes[:-1]), torch.zeros_like(membranes[-1])]
