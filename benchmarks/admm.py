@@ -76,7 +76,7 @@ def floor(hidden: int) -> Callable[[], object]:
 
 
 def measure(name: str, x: Tensor, y: Tensor, rounds: int) -> dict[str, Any]:
-    from reference.admm import from_solver
+    from reference.admm import from_solver  # type: ignore[import-not-found]
 
     order, hidden = WORKS[name]
     solver = ADMM(x, y, (NEURONS,) * hidden, Settings(order=order))

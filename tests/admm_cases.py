@@ -28,4 +28,6 @@ def random_point(sizes=(8, 6, 3), steps=7, samples=5, inputs=9, seed=0, duals=Fa
     if not duals:
         multipliers[-1] = torch.zeros(steps, samples, sizes[-1], dtype=torch.float64)
         multipliers[-1][-1] = draw(samples, sizes[-1])
-    return Problem(x, y, Constants(**constants)), Variables(weights, membranes, spikes, multipliers)
+    spike_multipliers = [draw(steps, samples, n) / 10 for n in sizes[:-1]] if duals else []
+    variables = Variables(weights, membranes, spikes, multipliers, spike_multipliers)
+    return Problem(x, y, Constants(**constants)), variables

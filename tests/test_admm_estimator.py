@@ -80,6 +80,27 @@ def test_two_classes_have_one_score():
     assert np.array_equal(model.predict(X), scores > 0)
 
 
+def test_a_forward_start_is_that_of_random_weights():
+    X, y = spike_task(samples=60, steps=20)
+    options = {"hidden": (30, 30), "iterations": 1, "order": "paper"}
+    fractions = {}
+    for init in ("uniform", "forward"):
+        model = bregma.ADMMClassifier(**options, init=init).fit(X, y)
+        residuals = model.history_[-1]["membrane_residuals"]
+        fractions[init] = residuals[0] + residuals[1]
+    assert fractions["forward"] < 0.2 * fractions["uniform"]
+
+
+def test_all_settings_reach_the_solver():
+    X, y = spike_task()
+    options = {"order": "paper", "loss": "squared_hinge", "relaxation": 1.2, "multipliers": "all", "anderson": 2}
+    options |= {"readout_update": "exact", "penalties": "balanced", "sigma": 0.3, "warming": 3}
+    model = bregma.ADMMClassifier((8,), iterations=6, **options).fit(X, y)
+    for name, value in options.items():
+        settings = model._solver.settings
+        assert getattr(settings.constants if name == "sigma" else settings, name) == value
+
+
 def test_history_holds_true_accuracies():
     X, y = spike_task()
     model = bregma.ADMMClassifier(**SMALL).fit(X, y, validation=spike_task(seed=1))
@@ -144,6 +165,7 @@ def test_what_does_not_fit_is_refused_with_numbers(monkeypatch):
         ({"iterations": 0}, "iterations and measure_every must be >= 1, got 0 and 20"),
         ({"rho": -1.0}, "rho must be > 0 and finite, got -1.0"),
         ({"decay": 1.5}, r"decay must be in \[0, 1\], got 1.5"),
+        ({"init": "ones"}, "init must be one of uniform, forward, got 'ones'"),
         ({"layout": "sideways"}, "layout must be one of time-major, batch-major, got 'sideways'"),
     ],
 )

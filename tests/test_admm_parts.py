@@ -24,7 +24,7 @@ def test_inputs_equal_dense_algebra(kind, dtype):
     inputs = kind(x)
     drive = inputs.drive(weight, torch.empty(20, 30, 6, dtype=dtype))
     assert torch.allclose(drive, x @ weight.T, rtol=0, atol=tolerance)
-    for ridge in (0.5, 0.1, 0.1):  # a changed ridge must not meet an old factor
+    for ridge in (0.5, 0.1, 0.1, 0.0):  # a changed ridge must not meet an old factor
         fit = inputs.fit(sums, ridge)
         assert fit.dtype == dtype
         assert torch.allclose(fit.double(), weights(sums.double(), x.double(), ridge), rtol=0, atol=tolerance)

@@ -162,6 +162,10 @@ def test_waves_keep_the_order_of_neighbours(seed):
         ({"warming": -1}, "warming must be >= 0, got -1"),
         ({"order": "sorted"}, "order must be one of paper, random, red-black, got 'sorted'"),
         ({"loss": "l1"}, "loss must be one of squared_error, squared_hinge, cross_entropy, got 'l1'"),
+        ({"anderson": -2}, "anderson must be >= 0, got -2"),
+        ({"anderson": 2, "order": "random"}, "anderson must be 0 with the random order, got 2"),
+        ({"relaxation": 2.0}, r"relaxation must be in \(0, 2\), got 2.0"),
+        ({"relaxation": 1.5, "spike_update": "exact"}, "relaxation must be 1 with the exact spike update, got 1.5"),
     ],
 )
 def test_settings_are_checked(arguments, message):

@@ -1,5 +1,7 @@
 """Each closed form against the Lagrangian it minimises."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from admm_cases import random_point
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bregma.admm import Constants, lagrangian, updates
+from bregma.admm.losses import LOSSES
 from bregma.admm.problem import one_step_sums, presynaptic
 
 CASES = [{}, {"duals": True}, {"rho": 2.5, "sigma": 0.7, "decay": 0.8, "threshold": 0.6}]
@@ -24,6 +27,12 @@ def shift(problem, variables, layer):
     """d: the multiplier over rho."""
     multiplier = variables.multipliers[layer]
     return 0 if multiplier is None else multiplier / problem.constants.rho
+
+
+def wish(problem, variables, layer):
+    """m: the multiplier of the spikes over sigma."""
+    given = variables.spike_multipliers
+    return given[layer] / problem.constants.sigma if given else None
 
 
 def drive(problem, variables, layer):
@@ -57,12 +66,24 @@ def test_readout_membranes_are_stationary(case, t):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("steps", [7, 1])
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_the_readout_trajectory_is_stationary_at_all_steps(case, steps, loss):
+    problem, variables = random_point(steps=steps, **case)
+    problem = replace(problem, loss=LOSSES[loss]())
+    p, z = drive(problem, variables, 2), variables.membranes[-1]
+    z.copy_(updates.readout_trajectory(p, problem.y, problem.loss, problem.constants))
+    assert gradient(problem, variables, z).abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("t", range(7))
 def test_hidden_membranes_are_stationary_or_at_the_threshold(case, layer, t):
     problem, variables = random_point(**case)
     z, a, steps, constants = variables.membranes[layer], variables.spikes[layer], torch.tensor([t]), problem.constants
-    z[steps] = updates.membranes(z, a, drive(problem, variables, layer), steps, constants)
+    p, m = drive(problem, variables, layer), wish(problem, variables, layer)
+    z[steps] = updates.membranes(z, a, p, steps, constants, m)
     edge = (z[t] == constants.threshold) | (z[t] == constants.threshold + constants.epsilon)
     assert edge.sum() > 0 or case  # Algorithm 1 had something to do in the paper's setting
     assert not edge.all()
@@ -77,7 +98,8 @@ def test_spikes_before_the_clip_are_stationary(case, layer, t):
     z, a, steps, constants = variables.membranes[layer], variables.spikes[layer], torch.tensor([t]), problem.constants
     weight = variables.weights[layer + 1]
     feedback = constants.rho * sums(problem, variables, layer + 1) @ weight
-    product = updates.spike_product(z, drive(problem, variables, layer), feedback, steps, constants)
+    p, m = drive(problem, variables, layer), wish(problem, variables, layer)
+    product = updates.spike_product(z, p, feedback, steps, constants, m)
     a[steps] = updates.spikes(product, weight, updates.spike_shift(t == 6, constants), constants.rho)
     assert gradient(problem, variables, a)[t].abs().max() <= 1e-12
 
@@ -113,7 +135,15 @@ def test_algorithm_1_is_the_best_scalar(q, goal, now, rho, sigma, decay, thresho
     assert cost(torch.tensor(new, dtype=torch.float64)) <= cost(grid).min() + slack
 
 
-def test_a_singular_gram_matrix_is_named():
-    inputs = torch.zeros(2, 3, 4)
-    with pytest.raises(ValueError, match=r"ridge must be larger, got 0.0: the Gram matrix of 4 inputs is singular"):
-        updates.weights(torch.ones(2, 3, 1), inputs, ridge=0.0)
+def test_without_ridge_weights_have_minimum_norm():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(4, 2, 12, generator=generator, dtype=torch.float64)  # 8 rows, 12 inputs: singular
+    sums = torch.randn(4, 2, 3, generator=generator, dtype=torch.float64)
+    expected = torch.linalg.pinv(inputs.flatten(0, 1)) @ sums.flatten(0, 1)
+    assert torch.allclose(updates.weights(sums, inputs, ridge=0.0), expected.T, rtol=0, atol=1e-9)
+
+
+def test_a_ridge_too_small_is_named():
+    gram = torch.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"ridge must be larger, got 1e-30: the Gram matrix of 2 inputs is singular"):
+        updates.solve_gram(torch.ones(1, 2), gram, 1e-30)

@@ -3,6 +3,7 @@
 from bregma.admm.estimator import ADMMClassifier
 from bregma.admm.forward import forward
 from bregma.admm.problem import Constants, Problem, Variables, lagrangian
-from bregma.admm.solver import ADMM, Settings
+from bregma.admm.settings import Settings
+from bregma.admm.solver import ADMM
 
 __all__ = ["ADMM", "ADMMClassifier", "Constants", "Problem", "Settings", "Variables", "forward", "lagrangian"]

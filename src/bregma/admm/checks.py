@@ -48,13 +48,14 @@ def as_codes(labels: Any, samples: int, classes: NDArray[Any]) -> Tensor:
     return torch.from_numpy(codes)
 
 
-def memory_needed(steps: int, samples: int, sizes: Sequence[int], item: int = 4) -> tuple[int, int]:
-    """Bytes of membranes, spikes and multiplier, and bytes of everything the solver allocates.
+def memory_needed(steps: int, samples: int, sizes: Sequence[int], copies: int = 1, item: int = 4) -> tuple[int, int]:
+    """Bytes of membranes, spikes and multipliers, and bytes of everything the solver allocates.
 
     Args:
         steps: T.
         samples: B.
         sizes: inputs, neurons of each hidden layer, classes.
+        copies: how many tensors there are of the size of each membrane or spike variable.
         item: bytes of a number.
 
     Example:
@@ -62,7 +63,7 @@ def memory_needed(steps: int, samples: int, sizes: Sequence[int], item: int = 4)
         [0.25, 0.83]
     """
     rows = steps * samples * item
-    variables = 2 * rows * sum(sizes[1:])
+    variables = copies * 2 * rows * sum(sizes[1:])
     scratch = 4 * rows * max(sizes[1:])
     systems = 3 * 8 * max(sizes) ** 2
     events = rows * sizes[0] // 10
@@ -70,13 +71,13 @@ def memory_needed(steps: int, samples: int, sizes: Sequence[int], item: int = 4)
     return variables, variables + scratch + systems + events + forward
 
 
-def require_memory(steps: int, samples: int, sizes: Sequence[int]) -> None:
+def require_memory(steps: int, samples: int, sizes: Sequence[int], copies: int = 1) -> None:
     """Refuse what cannot fit before any work.
 
     Raises:
         MemoryError: with what is needed and what there is.
     """
-    variables, total = memory_needed(steps, samples, sizes)
+    variables, total = memory_needed(steps, samples, sizes, copies)
     free = available_bytes()
     if total > free:
         raise MemoryError(

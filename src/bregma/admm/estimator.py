@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -15,19 +14,19 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 
+from bregma.admm import checkpoint as checkpoints
 from bregma.admm.checks import Layout, as_codes, as_frames, require_memory
 from bregma.admm.forward import forward
 from bregma.admm.losses import LossName
 from bregma.admm.order import Order
 from bregma.admm.problem import Constants
 from bregma.admm.progress import ProgressBar
-from bregma.admm.solver import ADMM, Settings
-from bregma.admm.start import forward_start
+from bregma.admm.settings import Multipliers, Penalties, ReadoutUpdate, Settings, SpikeUpdate
+from bregma.admm.solver import ADMM
+from bregma.admm.start import forward_start, random_start
 
 Data = tuple[Tensor, Tensor]
-
-#: Parameters that may differ between the run that wrote a checkpoint and the one that goes on from it.
-_FREE = ("iterations", "measure_every", "verbose")
+Init = Literal["uniform", "forward"]
 
 
 class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -49,6 +48,13 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ridge: regularisation of the weights, relative to the number of samples times steps.
         order: ``"random"``, ``"paper"`` or ``"red-black"``, see `Settings`.
         loss: ``"squared_error"``, ``"squared_hinge"`` or ``"cross_entropy"``.
+        spike_update: see `Settings`, as for the next five.
+        relaxation: of the spikes.
+        multipliers: ``"readout"`` or ``"all"``.
+        readout_update: ``"sweep"`` or ``"exact"``.
+        penalties: ``"fixed"``, ``"balanced"`` or ``"growing"``.
+        anderson: memory of the acceleration.
+        init: membranes and spikes start ``"uniform"`` in [0, 1), or as the true ``"forward"`` pass of random weights.
         coding: what the readout of a squared error should be for the other classes and for the class of a sample.
         layout: axes of X: ``"time-major"`` (T, B, n), or ``"batch-major"`` (B, T, n) as scikit-learn's
             cross-validation needs.
@@ -86,6 +92,13 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ridge: float = 1e-6,
         order: Order = "random",
         loss: LossName = "squared_error",
+        spike_update: SpikeUpdate = "clip",
+        relaxation: float = 1.0,
+        multipliers: Multipliers = "readout",
+        readout_update: ReadoutUpdate = "sweep",
+        penalties: Penalties = "fixed",
+        anderson: int = 0,
+        init: Init = "uniform",
         coding: tuple[float, float] = (0.0, 1.0),
         layout: Layout = "time-major",
         measure_every: int = 10,
@@ -103,6 +116,13 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.ridge = ridge
         self.order = order
         self.loss = loss
+        self.spike_update = spike_update
+        self.relaxation = relaxation
+        self.multipliers = multipliers
+        self.readout_update = readout_update
+        self.penalties = penalties
+        self.anderson = anderson
+        self.init = init
         self.coding = coding
         self.layout = layout
         self.measure_every = measure_every
@@ -135,13 +155,13 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: a parameter, shape or label that is not allowed; a checkpoint of another run.
             MemoryError: membranes and spikes would not fit.
         """
-        train = self._prepare(X, y, classes=np.unique(np.asarray(y)))
+        train: Data = self._prepare(X, y, classes=np.unique(np.asarray(y)))
         held_out = None if validation is None else self._data(*validation)
         self._solver = self._new_solver(*train)
         self.history_: list[dict[str, Any]] = []
         path = None if checkpoint is None else Path(checkpoint)
         if path is not None and path.exists():
-            self._load(path, train)
+            self.history_ = checkpoints.load(path, self._identity(train), self._solver)
         self._run(train, held_out, path, checkpoint_every)
         return self
 
@@ -174,7 +194,7 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._solver = self._new_solver(*train, weights=None if first else self._tensors())
             if before is not None:
                 self._solver.iteration = before.iteration
-        self._train = train
+        self._train: Data = train
         self._solver.step()
         self._finish()
         return self
@@ -201,11 +221,14 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"iterations and measure_every must be >= 1, got {self.iterations} and {self.measure_every}"
             )
+        if self.init not in get_args(Init):
+            raise ValueError(f"init must be one of {', '.join(get_args(Init))}, got {self.init!r}")
         if len(classes) < 2:
             raise ValueError(f"y must hold at least two classes, got {classes.tolist()}")
         x = as_frames(X, self.layout)
         codes = as_codes(y, x.shape[1], classes)
-        require_memory(*x.shape[:2], (x.shape[2], *hidden, len(classes)))
+        copies = 1 + (self.multipliers == "all") + (2 * self.anderson + 4 if self.anderson else 0)
+        require_memory(x.shape[0], x.shape[1], (x.shape[2], *hidden, len(classes)), copies)
         self.classes_, self.n_features_in_ = classes, x.shape[2]
         return x, codes
 
@@ -213,6 +236,9 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         off, on = self.coding
         y = off + (on - off) * torch.nn.functional.one_hot(codes, len(self.classes_)).to(x.dtype)
         start = None if weights is None else forward_start(x, weights, self._constants())
+        if start is None and self.init == "forward":
+            sizes = (*self.hidden, len(self.classes_))
+            start = random_start(x, sizes, self._constants(), torch.Generator().manual_seed(self.random_state))
         return ADMM(x, y, tuple(self.hidden), self._settings(), seed=self.random_state, start=start)
 
     def _run(self, train: Data, held_out: Data | None, path: Path | None, save_every: int) -> None:
@@ -226,7 +252,7 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     point = self._measure(train, held_out)
                     self.history_.append(point)
                 if path is not None and (done % save_every == 0 or done == self.iterations):
-                    self._save(path, train)
+                    checkpoints.save(path, self._identity(train), self._solver, self.history_)
                 if bar is not None:
                     bar.show(done, point)
         finally:
@@ -246,29 +272,8 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 point[f"{name}_accuracy"] = float((scores.argmax(1) == data[1]).double().mean())
         return point
 
-    def _save(self, path: Path, train: Data) -> None:
-        """Tensors and plain values only, so that `torch.load(weights_only=True)` reads them; replaced in one move."""
-        state = {"solver": self._solver.state_dict(), "history": json.dumps(self.history_), "of": self._identity(train)}
-        part = path.with_name(path.name + ".part")
-        torch.save(state, part)
-        part.replace(path)
-
-    def _load(self, path: Path, train: Data) -> None:
-        try:
-            state = torch.load(path, weights_only=True)
-            of, history, solver = state["of"], json.loads(state["history"]), state["solver"]
-        except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... on a broken file
-            raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
-        if of != self._identity(train):
-            raise ValueError(f"checkpoint {path} is of other data or parameters; give another path or remove it")
-        self._solver.load_state_dict(solver)
-        self.history_ = history
-
     def _identity(self, train: Data) -> str:
-        """What must be the same for a checkpoint to be gone on with."""
-        parameters = {name: value for name, value in self.get_params().items() if name not in _FREE}
-        digest = [zlib.crc32(part.numpy().tobytes()) for part in train]
-        return json.dumps([parameters, list(train[0].shape), digest, self.classes_.tolist()], default=str)
+        return checkpoints.identity(self.get_params(), self.classes_.tolist(), *train)
 
     def _frames(self, X: Any) -> Tensor:
         if not hasattr(self, "weights_"):
@@ -286,8 +291,8 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return [torch.from_numpy(weight) for weight in self.weights_]
 
     def _constants(self) -> Constants:
-        names = ("rho", "sigma", "decay", "threshold", "epsilon", "ridge")
-        return Constants(**{name: getattr(self, name) for name in names})
+        return Constants(**{field.name: getattr(self, field.name) for field in fields(Constants)})
 
     def _settings(self) -> Settings:
-        return Settings(self._constants(), warming=self.warming, order=self.order, loss=self.loss)
+        own = {field.name: getattr(self, field.name) for field in fields(Settings) if field.name != "constants"}
+        return Settings(self._constants(), **own)

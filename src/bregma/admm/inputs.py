@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bregma.admm import kernels
 from bregma.admm.products import correlate, gram, times
-from bregma.admm.updates import cholesky
+from bregma.admm.updates import cholesky, pseudo_inverse, solve_gram
 
 #: Share of non-zero entries up to which products over events were measured to be faster than dense ones.
 EVENT_SHARE = 0.15
@@ -51,7 +51,7 @@ class DenseInputs:
     def fit(self, sums: Tensor, ridge: float) -> Tensor:
         """Least squares; the sums and the factor in float64."""
         product = correlate(self._rows, sums.view(-1, sums.shape[-1]))
-        return torch.cholesky_solve(product, cholesky(gram(self._rows), ridge)).T.to(sums.dtype).contiguous()
+        return solve_gram(product.T, gram(self._rows), ridge, like=sums)
 
 
 class EventInputs:
@@ -102,7 +102,9 @@ class EventInputs:
         if self._inverse is None or self._inverse[0] != ridge:
             gram = np.zeros((len(self._active), len(self._active)))
             kernels.event_gram(self._indptr, self._index, gram)
-            self._inverse = ridge, torch.cholesky_inverse(cholesky(torch.from_numpy(gram), ridge))
+            exact = torch.from_numpy(gram)
+            inverse = torch.cholesky_inverse(cholesky(exact, ridge)) if ridge > 0 else pseudo_inverse(exact)
+            self._inverse = ridge, inverse
         return self._inverse[1]
 
 

@@ -21,7 +21,9 @@ def one_step_sums(z: Array, a: Array, decay: float, threshold: float, out: Array
 
 
 @kernel
-def hidden_wave(z: Array, a: Array, p: Array, feedback: Array, steps: Array, constants: Array, product: Array) -> None:
+def hidden_wave(
+    z: Array, a: Array, p: Array, feedback: Array, m: Array, steps: Array, constants: Array, product: Array
+) -> None:
     """Eq. (6), Algorithm 1 and the right-hand side of Eq. (8) for the steps of one wave.
 
     Args:
@@ -29,6 +31,7 @@ def hidden_wave(z: Array, a: Array, p: Array, feedback: Array, steps: Array, con
         a: spikes (T, N).
         p: drive ``W a - d`` (T, N).
         feedback: ``rho * (v + d) @ W`` of the next layer (T, N).
+        m: multiplier of ``a - H(z)`` over sigma (T, N), or a single row of zeros (1, N).
         steps: time steps of the wave (K,), no two of them neighbours.
         constants: rho, sigma, decay, threshold, epsilon, in the dtype of the arrays.
         product: where the right-hand sides go (K, N).
@@ -40,6 +43,7 @@ def hidden_wave(z: Array, a: Array, p: Array, feedback: Array, steps: Array, con
     last, size = z.shape[0] - 1, z.shape[1]
     for k in range(len(steps)):
         t = steps[k]
+        row = t if len(m) > 1 else 0
         before, after = max(t - 1, 0), min(t + 1, last)
         leads, follows = (one if t > 0 else zero), (one if t < last else zero)
         scale = one / (one + follows * decay * decay)
@@ -49,8 +53,10 @@ def hidden_wave(z: Array, a: Array, p: Array, feedback: Array, steps: Array, con
             ahead = follows * (z[after, i] - p[after, i])
             goal = ahead + follows * threshold * now
             best = (q + decay * goal) * scale
-            silent_cost = half * sigma * now * now
-            firing_cost = half * sigma * (now - one) * (now - one)
+            shift = m[row, i]
+            wish = now + shift
+            silent_cost = half * sigma * wish * wish
+            firing_cost = half * sigma * (wish - one) * (wish - one)
             fires = best > threshold
             other = threshold if fires else raised
             here = best - q
@@ -63,7 +69,7 @@ def hidden_wave(z: Array, a: Array, p: Array, feedback: Array, steps: Array, con
             new = other if crosses else best
             z[t, i] = new
             w = ahead - follows * decay * new
-            product[k, i] = feedback[t, i] - rho * threshold * w + (sigma if new > threshold else zero)
+            product[k, i] = feedback[t, i] - rho * threshold * w + sigma * ((one if new > threshold else zero) - shift)
 
 
 @kernel

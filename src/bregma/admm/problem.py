@@ -82,16 +82,19 @@ class Variables:
         spikes: a, a tensor (T, B, n) per hidden layer.
         multipliers: of the dynamics, per layer (T, B, n), or None where the dynamics are a mere penalty. In the paper
             they are zero but for the last layer at the last step.
+        spike_multipliers: of ``a = H(z)``, per hidden layer (T, B, n), or None as in the paper; none at all if empty.
     """
 
     weights: list[Tensor]
     membranes: list[Tensor]
     spikes: list[Tensor]
     multipliers: list[Tensor | None]
+    spike_multipliers: list[Tensor | None] = field(default_factory=list)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of them by name, for checkpoints."""
-        lists = {name: getattr(self, name) for name in ("weights", "membranes", "spikes", "multipliers")}
+        names = ("weights", "membranes", "spikes", "multipliers", "spike_multipliers")
+        lists = {name: getattr(self, name) for name in names}
         return {f"{name}.{k}": v for name, tensors in lists.items() for k, v in enumerate(tensors) if v is not None}
 
 
@@ -153,4 +156,7 @@ def lagrangian(problem: Problem, variables: Variables) -> Tensor:
             total = total + (residual * multiplier).sum()
     for layer in range(len(variables.spikes)):
         total = total + constants.sigma / 2 * spike_residual(problem, variables, layer).square().sum()
+    for layer, multiplier in enumerate(variables.spike_multipliers):
+        if multiplier is not None:
+            total = total + (spike_residual(problem, variables, layer) * multiplier).sum()
     return total

@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bregma.admm import kernels, updates
+from bregma.admm.acceleration import Anderson, adapt
 from bregma.admm.inputs import DenseInputs, Inputs, data_inputs
-from bregma.admm.losses import LOSSES, LossName
-from bregma.admm.order import ORDERS, Order, layer_order, time_order, waves
-from bregma.admm.problem import Constants, Variables, one_step_sums
+from bregma.admm.losses import LOSSES
+from bregma.admm.order import layer_order, time_order, waves
+from bregma.admm.problem import Variables, one_step_sums
 from bregma.admm.products import times
+from bregma.admm.settings import Settings
 from bregma.admm.start import uniform_start
 from bregma.admm.systems import SpikeSystem
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to run Algorithm 2.
-
-    Args:
-        constants: see `Constants`; the solver multiplies ``ridge`` by the T * B rows of the regression, so that it
-            means the same for any amount of data.
-        warming: iterations before the multiplier moves, >= 0.
-        order: in which order layers and time steps are visited: ``"random"`` (a new permutation per iteration, as in
-            the paper's simulations), ``"paper"`` (Algorithm 2 as written) or ``"red-black"`` (even ones, then odd).
-        loss: ``"squared_error"`` (the paper's), ``"squared_hinge"`` or ``"cross_entropy"``.
-
-    Raises:
-        ValueError: a setting out of its range.
-
-    Example:
-        >>> Settings(order="paper").warming
-        300
-    """
-
-    constants: Constants = field(default_factory=lambda: Constants(ridge=1e-6))
-    warming: int = 300
-    order: Order = "random"
-    loss: LossName = "squared_error"
-
-    def __post_init__(self) -> None:
-        if self.warming < 0:
-            raise ValueError(f"warming must be >= 0, got {self.warming}")
-        for name, allowed in (("order", ORDERS), ("loss", get_args(LossName))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 
 
 class ADMM:
@@ -86,24 +55,36 @@ class ADMM:
     ) -> None:
         self.settings = settings or Settings()
         constants = self.settings.constants
-        self.constants = replace(constants, ridge=constants.ridge * x.shape[0] * x.shape[1])
+        self.constants = self._first = replace(constants, ridge=constants.ridge * x.shape[0] * x.shape[1])
         self.loss = LOSSES[self.settings.loss]()
         self.y = y
         self.iteration = 0
         self.generator = torch.Generator().manual_seed(seed)
+        self.variables = start or uniform_start(x, (*hidden, y.shape[1]), self.generator)
+        if self.settings.multipliers == "all":
+            self.variables.multipliers = [torch.zeros_like(z) for z in self.variables.membranes]
+            self.variables.spike_multipliers = [torch.zeros_like(a) for a in self.variables.spikes]
+        self._inputs: list[Inputs] = [data_inputs(x), *(DenseInputs(a) for a in self.variables.spikes)]
+        self._anderson = Anderson(self.settings.anderson)
         self._fused = x.device.type == "cpu"
         self._scratch: dict[str, Tensor] = {}
         self._steps = len(x)
-        self.variables = start or uniform_start(x, (*hidden, y.shape[1]), self.generator)
-        self._inputs: list[Inputs] = [data_inputs(x), *(DenseInputs(a) for a in self.variables.spikes)]
 
     def step(self) -> None:
         """One iteration of Algorithm 2."""
+        before = self._copies() if self.settings.anderson else None
         order = self.settings.order
         for layer in layer_order(order, len(self.variables.spikes), self.generator):
             self._update_hidden(layer, waves(time_order(order, self._steps, self.generator)))
         self._update_readout(waves(time_order(order, self._steps, self.generator)))
+        if self.iteration >= self.settings.warming:
+            self._update_multipliers()
         self.iteration += 1
+        if before is not None:
+            self._extrapolate(before)
+        if self.settings.penalties != "fixed":
+            rms = self._rms() if self.settings.penalties == "balanced" else (0.0, 0.0)
+            self.constants = adapt(self.settings.penalties, self.constants, self._first, self.iteration, rms)
 
     def _update_hidden(self, layer: int, order: list[Tensor]) -> None:
         """Lines 2-12 for one layer: weights, then membranes and spikes wave by wave."""
@@ -117,33 +98,70 @@ class ADMM:
             self._update_wave(layer, steps, p, feedback, systems[final])
 
     def _update_wave(self, layer: int, steps: Tensor, p: Tensor, feedback: Tensor, system: SpikeSystem) -> None:
-        z, a = self.variables.membranes[layer], self.variables.spikes[layer]
+        z, a, m = self.variables.membranes[layer], self.variables.spikes[layer], self._wish(layer)
         shape = (len(steps), *z.shape[1:])
         if self._fused:
             product = self._buffer("product", shape)
-            arguments = *_flat(z, a, p, feedback), steps.numpy(), _values(self.constants, z), *_flat(product)
-            kernels.hidden_wave(*arguments)
+            m = z.new_zeros(1, *z.shape[1:]) if m is None else m
+            kernels.hidden_wave(*_flat(z, a, p, feedback, m), steps.numpy(), self._values(), *_flat(product))
         else:
-            z[steps] = updates.membranes(z, a, p, steps, self.constants)
-            product = updates.spike_product(z, p, feedback, steps, self.constants)
+            z[steps] = updates.membranes(z, a, p, steps, self.constants, m)
+            product = updates.spike_product(z, p, feedback, steps, self.constants, m)
         solution = self._buffer("sums", shape)
-        system.solve(product.view(-1, z.shape[-1]), solution.view(-1, z.shape[-1]))
+        rows, out = product.view(-1, z.shape[-1]), solution.view(-1, z.shape[-1])
+        if self.settings.spike_update == "exact":
+            out.copy_(system.solve_in_box(rows, a[steps].view_as(rows)))
+        else:
+            system.solve(rows, out)
+        if self.settings.relaxation != 1:
+            solution.lerp_(a[steps], 1 - self.settings.relaxation)
         if self._fused:
             kernels.clip_into(*_flat(a), steps.numpy(), *_flat(solution))
         else:
             a[steps] = updates.clip(solution)
 
     def _update_readout(self, order: list[Tensor]) -> None:
-        """Lines 14-18: weights and membranes of the readout, then the multiplier."""
+        """Lines 14-17: weights and membranes of the readout."""
         layer = len(self.variables.weights) - 1
         self._fit(layer)
-        p = self._drive(layer)
-        z, multiplier = self.variables.membranes[layer], self.variables.multipliers[layer]
+        p, z = self._drive(layer), self.variables.membranes[layer]
+        if self.settings.readout_update == "exact":
+            z.copy_(updates.readout_trajectory(p, self.y, self.loss, self.constants))
+            return
         for steps in order:
             z[steps] = updates.readout_membranes(z, p, self.y, self.loss, steps, self.constants)
-        if self.iteration >= self.settings.warming and multiplier is not None:
-            residual = self._sums(layer, shifted=False)[-1] - (p[-1] + multiplier[-1] / self.constants.rho)
-            multiplier[-1] = updates.multiplier(multiplier[-1], residual, self.constants.rho)
+
+    def _update_multipliers(self) -> None:
+        """Line 18; for all constraints if so wished."""
+        v, c = self.variables, self.constants
+        first = 0 if self.settings.multipliers == "all" else self._steps - 1
+        for layer, value in enumerate(v.multipliers):
+            if value is not None:
+                value[first:] = updates.multiplier(value[first:], self._residual(layer)[first:], c.rho)
+        for layer, value in enumerate(v.spike_multipliers):
+            if value is not None:
+                value.copy_(updates.multiplier(value, self._gap(layer), c.sigma))
+
+    def _extrapolate(self, before: dict[str, Tensor]) -> None:
+        """Try what Anderson acceleration proposes; go back if it does not lower the Lagrangian."""
+        plain = self._copies()
+        proposal = self._anderson.propose(before, plain)
+        if proposal is None:
+            return
+        value = self.measure()["lagrangian"]
+        self._take(proposal)
+        for a in self.variables.spikes:
+            a.clamp_(0, 1)
+        if not self.measure()["lagrangian"] < value:
+            self._take(plain)
+            self._anderson.restart()
+
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.variables.tensors().items()}
+
+    def _take(self, tensors: dict[str, Tensor]) -> None:
+        for name, tensor in self.variables.tensors().items():
+            tensor.copy_(tensors[name])
 
     def _fit(self, layer: int) -> None:
         """Eq. (4) or (5)."""
@@ -175,12 +193,38 @@ class ADMM:
         times(rows, self.constants.rho * weight, feedback.view(-1, weight.shape[1]))
         return feedback
 
+    def _wish(self, layer: int) -> Tensor | None:
+        """The multiplier of ``a - H(z)`` over sigma."""
+        value = self.variables.spike_multipliers[layer] if self.variables.spike_multipliers else None
+        return None if value is None else value / self.constants.sigma
+
+    def _residual(self, layer: int) -> Tensor:
+        """What the dynamics of a layer are violated by (T, B, n), in the scratch buffer "sums"."""
+        return self._sums(layer, shifted=False).sub_(self._drive(layer, shifted=False))
+
+    def _gap(self, layer: int) -> Tensor:
+        """``a - H(z)`` (T, B, n)."""
+        fires = (self.variables.membranes[layer] > self.constants.threshold).to(self.y.dtype)
+        return torch.sub(self.variables.spikes[layer], fires, out=fires)
+
+    def _rms(self) -> tuple[float, float]:
+        """Root mean squares of the residuals of the hidden membranes and of the spikes."""
+        hidden = range(len(self.variables.spikes))
+        size = sum(a.numel() for a in self.variables.spikes)
+        membranes, spikes = (sum(_square(of(k)) for k in hidden) for of in (self._residual, self._gap))
+        return (membranes / size) ** 0.5, (spikes / size) ** 0.5
+
     def _buffer(self, name: str, shape: Sequence[int]) -> Tensor:
         """Memory that is reused from call to call."""
-        size, like = torch.Size(shape).numel(), self.y
+        size = torch.Size(shape).numel()
         if name not in self._scratch or self._scratch[name].numel() < size:
-            self._scratch[name] = like.new_zeros(size)
+            self._scratch[name] = self.y.new_zeros(size)
         return self._scratch[name][:size].view(*shape)
+
+    def _values(self) -> Any:
+        """The constants of `kernels.hidden_wave` in its order."""
+        names = ("rho", "sigma", "decay", "threshold", "epsilon")
+        return self.y.new_tensor([getattr(self.constants, name) for name in names]).numpy()
 
     def measure(self) -> dict[str, Any]:
         """The Lagrangian (2), the loss and the norms of the residuals, as Figures 3 and 4 show them.
@@ -191,31 +235,33 @@ class ADMM:
         """
         v, c = self.variables, self.constants
         loss = float(self.loss.value(v.membranes[-1][-1], self.y))
-        total, squares, primal = loss, [], 0.0
-        for layer, weight in enumerate(v.weights):
-            residual = self._sums(layer, shifted=False).sub_(self._drive(layer, shifted=False))
-            squares.append(float(residual.square().sum(dtype=torch.float64)))
-            total += c.rho / 2 * (squares[-1] + c.ridge * float(weight.square().sum(dtype=torch.float64)))
-            multiplier = v.multipliers[layer]
-            if multiplier is not None:
-                total += float((residual * multiplier).sum(dtype=torch.float64))
-                primal = float(residual[-1].norm())
-        gaps = [
-            float((a - (z > c.threshold).to(a.dtype)).square().sum(dtype=torch.float64))
-            for z, a in zip(v.membranes, v.spikes, strict=False)
-        ]
+        total, membranes, spikes, primal = loss, [], [], 0.0
+        for layer, (weight, value) in enumerate(zip(v.weights, v.multipliers, strict=True)):
+            residual = self._residual(layer)
+            membranes.append(_square(residual))
+            primal = float(residual[-1].norm())  # of the readout in the end
+            total += c.rho / 2 * (membranes[-1] + c.ridge * _square(weight)) + _inner(residual, value)
+        for layer, value in enumerate(v.spike_multipliers or [None] * len(v.spikes)):
+            gap = self._gap(layer)
+            spikes.append(_square(gap))
+            total += c.sigma / 2 * spikes[-1] + _inner(gap, value)
         return {
-            "lagrangian": total + c.sigma / 2 * sum(gaps),
+            "lagrangian": total,
             "loss": loss,
             "primal": primal,
-            "membrane_residuals": [square**0.5 for square in squares],
-            "spike_residuals": [gap**0.5 for gap in gaps],
+            "membrane_residuals": [square**0.5 for square in membranes],
+            "spike_residuals": [square**0.5 for square in spikes],
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on bit by bit: copies of the variables, the iteration and the generator."""
-        tensors = {name: tensor.clone() for name, tensor in self.variables.tensors().items()}
-        return {"iteration": self.iteration, "generator": self.generator.get_state(), **tensors}
+        """All that a run needs to go on bit by bit: copies of the variables, what was adapted, and the generator."""
+        return {
+            "iteration": self.iteration,
+            "penalties": [self.constants.rho, self.constants.sigma],
+            "generator": self.generator.get_state(),
+            "anderson": self._anderson.state_dict(),
+            **self._copies(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state of a solver with the same data and settings.
@@ -223,14 +269,15 @@ class ADMM:
         Raises:
             ValueError: the state is of another network or of other data.
         """
-        own = self.variables.tensors()
-        for name, tensor in own.items():
+        for name, tensor in self.variables.tensors().items():
             if name not in state or state[name].shape != tensor.shape or state[name].dtype != tensor.dtype:
                 raise ValueError(f"state: {name} must be {tensor.dtype} of shape {tuple(tensor.shape)}")
-        for name, tensor in own.items():
-            tensor.copy_(state[name])
+        self._take(state)
         self.iteration = int(state["iteration"])
+        rho, sigma = state["penalties"]
+        self.constants = replace(self.constants, rho=rho, sigma=sigma)
         self.generator.set_state(state["generator"])
+        self._anderson.load_state_dict(state["anderson"])
 
 
 def _flat(*tensors: Tensor) -> tuple[Any, ...]:
@@ -238,7 +285,9 @@ def _flat(*tensors: Tensor) -> tuple[Any, ...]:
     return tuple(tensor.view(len(tensor), -1).numpy() for tensor in tensors)
 
 
-def _values(constants: Constants, like: Tensor) -> Any:
-    """The constants of `kernels.hidden_wave` in its order."""
-    names = ("rho", "sigma", "decay", "threshold", "epsilon")
-    return torch.tensor([getattr(constants, name) for name in names], dtype=like.dtype).numpy()
+def _square(x: Tensor) -> float:
+    return float(x.square().sum(dtype=torch.float64))
+
+
+def _inner(x: Tensor, multiplier: Tensor | None) -> float:
+    return 0.0 if multiplier is None else float((x * multiplier).sum(dtype=torch.float64))

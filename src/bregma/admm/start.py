@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bregma.admm.forward import fire
+from bregma.admm.forward import fire, random_layer
 from bregma.admm.problem import Constants, Variables
 from bregma.dynamics import integrate, linear
 
@@ -51,6 +51,22 @@ def forward_start(x: Tensor, weights: Sequence[Tensor], constants: Constants) ->
         spikes.append(a)
     membranes.append(integrate(linear(a, weights[-1]), constants.decay)[0])
     return Variables([weight.clone() for weight in weights], membranes, spikes, _no_multiplier(membranes))
+
+
+def random_start(x: Tensor, sizes: Sequence[int], constants: Constants, generator: torch.Generator) -> Variables:
+    """The true forward pass of random hidden weights that fire at 15 %, with readout weights of zero.
+
+    Args:
+        x: input spikes (T, B, n_0).
+        sizes: neurons of each layer, the readout's last.
+        constants: decay and threshold.
+        generator: of the weights.
+    """
+    weights, a = [], x
+    for neurons in sizes[:-1]:
+        weight, a = random_layer(a, neurons, constants, generator)
+        weights.append(weight)
+    return forward_start(x, [*weights, x.new_zeros(sizes[-1], sizes[-2])], constants)
 
 
 def _no_multiplier(membranes: Sequence[Tensor]) -> list[Tensor | None]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bregma.admm.losses import Loss
 from bregma.admm.problem import Constants
+from bregma.dynamics import integrate
 
 
 def weights(sums: Tensor, inputs: Tensor, ridge: float) -> Tensor:
@@ -24,13 +25,10 @@ def weights(sums: Tensor, inputs: Tensor, ridge: float) -> Tensor:
     Args:
         sums: ``x + d`` (T, B, n).
         inputs: presynaptic spikes (T, B, inputs).
-        ridge: see `Constants`; zero needs inputs of full rank.
+        ridge: see `Constants`; zero gives the solution of minimum norm, as the pseudo-inverse does.
 
     Returns:
         W (n, inputs).
-
-    Raises:
-        ValueError: the Gram matrix of the inputs is singular.
 
     Example:
         >>> inputs = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]])
@@ -38,14 +36,28 @@ def weights(sums: Tensor, inputs: Tensor, ridge: float) -> Tensor:
         tensor([[2., 3.]])
     """
     rows = inputs.flatten(0, 1)
-    return solve_gram(sums.flatten(0, 1).T @ rows, rows.T @ rows, ridge)
+    return solve_gram(sums.flatten(0, 1).T @ rows, rows.T @ rows, ridge, like=sums)
 
 
-def solve_gram(product: Tensor, gram: Tensor, ridge: float) -> Tensor:
-    """``product @ (gram + ridge * I)^-1`` by a Cholesky factor in float64, in the dtype of the product."""
-    factor = cholesky(gram, ridge)
-    solution: Tensor = torch.cholesky_solve(product.T.double(), factor)
-    return solution.T.to(product.dtype).contiguous()
+def solve_gram(product: Tensor, gram: Tensor, ridge: float, like: Tensor | None = None) -> Tensor:
+    """``product @ (gram + ridge * I)^-1`` by a Cholesky factor in float64, or without ridge by the pseudo-inverse.
+
+    Args:
+        product: (m, n).
+        gram: (n, n), of which the lower triangle is read.
+        ridge: >= 0.
+        like: tensor in whose dtype the sums were formed and the solution is returned; the product by default.
+
+    Raises:
+        ValueError: the ridge is positive, but too small to make the matrix positive definite.
+    """
+    dtype: torch.dtype = product.dtype if like is None else like.dtype
+    if ridge == 0:
+        solution = pseudo_inverse(gram, torch.finfo(dtype).eps) @ product.T.double()
+    else:
+        solution = torch.cholesky_solve(product.T.double(), cholesky(gram, ridge))
+    result: Tensor = solution.T.to(dtype).contiguous()
+    return result
 
 
 def cholesky(gram: Tensor, ridge: float) -> Tensor:
@@ -61,7 +73,22 @@ def cholesky(gram: Tensor, ridge: float) -> Tensor:
     return factor
 
 
-def membranes(z: Tensor, a: Tensor, p: Tensor, steps: Tensor, constants: Constants) -> Tensor:
+def pseudo_inverse(gram: Tensor, precision: float = 2.0**-52) -> Tensor:
+    """Moore-Penrose inverse of a Gram matrix, in float64; eigenvalues within rounding of zero count as zero.
+
+    Example:
+        >>> pseudo_inverse(torch.tensor([[2.0, 0.0], [0.0, 0.0]]))
+        tensor([[0.5000, 0.0000],
+                [0.0000, 0.0000]], dtype=torch.float64)
+    """
+    values, vectors = torch.linalg.eigh(gram.double())
+    kept = values > values[-1].clamp(min=0) * len(gram) * precision
+    inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
+    result: Tensor = (vectors * inverse) @ vectors.T
+    return result
+
+
+def membranes(z: Tensor, a: Tensor, p: Tensor, steps: Tensor, constants: Constants, m: Tensor | None = None) -> Tensor:
     """Eq. (6) followed by Algorithm 1: new membranes of a hidden layer at ``steps``.
 
     Args:
@@ -70,6 +97,7 @@ def membranes(z: Tensor, a: Tensor, p: Tensor, steps: Tensor, constants: Constan
         p: drive ``W a - d`` (T, B, n).
         steps: time steps to update (K,).
         constants: rho, sigma, decay, threshold, epsilon.
+        m: multiplier of ``a - H(z)`` over sigma (T, B, n); none in the paper.
 
     Returns:
         Minimisers of the Lagrangian over these membranes, the rest held fixed (K, B, n); where the best membrane would
@@ -79,13 +107,14 @@ def membranes(z: Tensor, a: Tensor, p: Tensor, steps: Tensor, constants: Constan
     last = len(z) - 1
     q = p[steps] + decay * _before(z, steps) - constants.threshold * _before(a, steps)
     goal = _after(z, steps) - _after(p, steps) + constants.threshold * a[steps]  # what decay * z should become
+    wish = a[steps] if m is None else a[steps] + m[steps]
     follows = (steps < last).to(z.dtype).view(-1, 1, 1)
     best = (q + follows * decay * goal) / (1 + follows * decay**2)
 
     def cost(value: Tensor) -> Tensor:
         misfit = (value - q).square() + follows * (decay * value - goal).square()
         fires = (value > constants.threshold).to(z.dtype)
-        return rho / 2 * misfit + constants.sigma / 2 * (a[steps] - fires).square()
+        return rho / 2 * misfit + constants.sigma / 2 * (wish - fires).square()
 
     return z_minimizer(best, cost, constants.threshold, constants.epsilon)
 
@@ -132,7 +161,29 @@ def readout_membranes(z: Tensor, p: Tensor, y: Tensor, loss: Loss, steps: Tensor
     return new
 
 
-def spike_product(z: Tensor, p: Tensor, feedback: Tensor, steps: Tensor, constants: Constants) -> Tensor:
+def readout_trajectory(p: Tensor, y: Tensor, loss: Loss, constants: Constants) -> Tensor:
+    """All membranes of the readout at once: the minimiser of the Lagrangian over the whole sequence (T, B, classes).
+
+    The optimality conditions are tridiagonal in time and have a closed form. For a given last membrane, the cheapest
+    residuals are ``r[t] = decay^(T-t) * e``, which add up to ``kappa * e`` with ``kappa = sum decay^(2(T-t))``. So the
+    last membrane is the proximal map of the loss at the free-running one with ``rho / kappa`` in place of rho.
+
+    Args:
+        p: drive ``W a - d`` (T, B, classes).
+        y: coded labels (B, classes).
+        loss: its proximal map gives the last membrane.
+        constants: rho, decay.
+    """
+    powers = constants.decay ** torch.arange(len(p) - 1, -1, -1, dtype=p.dtype, device=p.device)
+    kappa = float(powers.square().sum())
+    free = integrate(p, constants.decay)[1]
+    e = (loss.prox(free, y, constants.rho / kappa) - free) / kappa
+    return integrate(p + powers.view(-1, 1, 1) * e, constants.decay)[0]
+
+
+def spike_product(
+    z: Tensor, p: Tensor, feedback: Tensor, steps: Tensor, constants: Constants, m: Tensor | None = None
+) -> Tensor:
     """The right-hand side of Eq. (8) and (9) at ``steps`` (K, B, n).
 
     Args:
@@ -141,11 +192,14 @@ def spike_product(z: Tensor, p: Tensor, feedback: Tensor, steps: Tensor, constan
         feedback: ``rho * (v + d) @ W`` of the next layer (T, B, n).
         steps: time steps to update (K,).
         constants: rho, sigma, decay, threshold.
+        m: multiplier of ``a - H(z)`` over sigma (T, B, n); none in the paper.
     """
-    fires = (z[steps] > constants.threshold).to(z.dtype)
+    wish = (z[steps] > constants.threshold).to(z.dtype)
+    if m is not None:
+        wish = wish - m[steps]
     follows = (steps < len(z) - 1).to(z.dtype).view(-1, 1, 1)
     w = _after(z, steps) - _after(p, steps) - follows * constants.decay * z[steps]
-    return feedback[steps] - constants.rho * constants.threshold * w + constants.sigma * fires
+    return feedback[steps] - constants.rho * constants.threshold * w + constants.sigma * wish
 
 
 def spike_shift(final: bool, constants: Constants) -> float:
