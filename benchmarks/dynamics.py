@@ -3,10 +3,11 @@
     python benchmarks/dynamics.py [--only NAME] [--json PATH] [--rounds N]
 
 Training is forward, backward and weight gradients; inference is forward. The contestants take turns, round by round, on
-the same weights and inputs; figures are medians over the rounds of CPU milliseconds of the whole process, with two
-threads of wall-clock milliseconds. ``floor_ms`` is what this machine needs at least for the parts that neither sparsity
-nor fusion can remove: the dense products of the backward pass at the speed of the best product measured in the same
-run, and one read or write of each (T, B, n) tensor that must exist. Peers are skipped where they are not installed.
+the same weights and inputs; figures are medians over the rounds of CPU milliseconds of the whole process, all threads
+together, because a machine that does other work too makes wall-clock times useless. ``floor_ms`` is what this machine
+needs at least for the parts that neither sparsity nor fusion can remove: the dense products of the backward pass at the
+speed of the best product measured in the same run, and one read or write of each (T, B, n) tensor that must exist.
+Peers are skipped where they are not installed.
 """
 
 import argparse
@@ -43,15 +44,15 @@ class Row:
     at_most: bool = False
 
 
-def milliseconds(runs: list[Run], rounds: int, clock: Callable[[], float]) -> list[float]:
+def milliseconds(runs: list[Run], rounds: int) -> list[float]:
     """Median of each over the rounds, in which they take turns; the first round only warms up."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(rounds + 1):
         for run, kept in zip(runs, times, strict=True):
-            start = clock()
+            start = time.process_time()
             run()
             if turn:
-                kept.append(1e3 * (clock() - start))
+                kept.append(1e3 * (time.process_time() - start))
     return [statistics.median(kept) for kept in times]
 
 
@@ -89,14 +90,13 @@ def networks(row: Row, rounds: int) -> dict[str, Any]:
     """A network of ours against the same of a peer."""
     assert row.work is not None
     frames, make = row.work.frames(), infer if "inference" in row.name else train
-    clock = time.process_time if row.threads == 1 else time.perf_counter
-    ours, theirs = milliseconds([make(net(row.work), frames) for net in (Ours, PEERS[row.against])], rounds, clock)
-    return {"ours_ms": ours, "theirs_ms": theirs, "floor_ms": floor(row.work, make is train) / row.threads}
+    ours, theirs = milliseconds([make(net(row.work), frames) for net in (Ours, PEERS[row.against])], rounds)
+    return {"ours_ms": ours, "theirs_ms": theirs, "floor_ms": floor(row.work, make is train)}
 
 
 def delays(row: Row, rounds: int) -> dict[str, Any]:
     """The layer with axonal delays against its formulation with one product per slot."""
-    ours, theirs = milliseconds([delayed(), delayed_per_slot()], rounds, time.process_time)
+    ours, theirs = milliseconds([delayed(), delayed_per_slot()], rounds)
     layer = replace(SHD, sizes=(256, 256), recurrent=(True,))
     return {"ours_ms": ours, "theirs_ms": theirs, "floor_ms": floor(layer, training=True)}
 
@@ -104,13 +104,13 @@ def delays(row: Row, rounds: int) -> dict[str, Any]:
 def growth(row: Row, rounds: int) -> dict[str, Any]:
     """Four times the steps against once."""
     works = [replace(SHD, steps=steps) for steps in (400, 100)]
-    ours, theirs = milliseconds([train(Ours(work), work.frames()) for work in works], rounds, time.process_time)
+    ours, theirs = milliseconds([train(Ours(work), work.frames()) for work in works], rounds)
     return {"ours_ms": ours, "theirs_ms": theirs, "floor_ms": floor(works[0], training=True), "ratio": ours / theirs}
 
 
 def memory(row: Row, rounds: int) -> dict[str, Any]:
     """Peak resident bytes of a training step above those before it, each in a process of its own."""
-    ours, theirs = peak_bytes("Ours"), peak_bytes(row.against)
+    ours, theirs = (statistics.median(peak_bytes(net) for _ in range(3)) for net in ("Ours", row.against))
     return {"ours_mb": ours / 1e6, "theirs_mb": theirs / 1e6, "ratio": ours / theirs}
 
 

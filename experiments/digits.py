@@ -10,8 +10,6 @@ import json
 import statistics
 from pathlib import Path
 
-import torch
-
 from bregma.data import load
 from bregma.runs.experiment import METHODS, recipe
 from bregma.runs.files import write_text
@@ -64,11 +62,10 @@ def show(rows: list[dict[str, object]]) -> None:
     )
     for method in dict.fromkeys(row["method"] for row in rows):
         of = [row for row in rows if row["method"] == method]
-        rates = [statistics.mean(row["firing_rates"].values()) for row in of]
         cells = (
             spread([100 * row["test_accuracy"] for row in of], "{:.1f}") + " %",
             spread([row["density"] for row in of], "{:.3f}"),
-            spread(rates, "{:.3f}"),
+            spread([row["firing_rate"] for row in of], "{:.3f}"),
             f"{statistics.mean(row['seconds'] for row in of):.0f}",
         )
         print(f"| {method} | {' | '.join(cells)} |")
@@ -81,5 +78,4 @@ def spread(values: list[float], form: str) -> str:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
     main()

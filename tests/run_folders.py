@@ -44,6 +44,7 @@ def make_run(
             "density": density,
             "layer_density": densities,
             "nonzero": 10,
+            "firing_rate": 0.15,
             "firing_rates": rates,
             "seconds": 1.5 * epoch,
         }
@@ -63,6 +64,7 @@ def make_run(
                 "validation_accuracy": accuracy,
                 "best_epoch": epochs,
                 "density": density,
+                "firing_rate": 0.15,
                 "firing_rates": rates,
                 "seconds": 1.5 * epochs,
             }

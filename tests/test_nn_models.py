@@ -107,6 +107,7 @@ def test_record_sees_what_every_layer_gave_out():
     rates = record.firing_rates()
     assert rates["hidden.0.neurons"] == pytest.approx(record.spikes["hidden.0.neurons"].mean().item())
     assert rates["hidden.0.neurons"] > 0
+    assert record.firing_rate() == pytest.approx((4 * rates["hidden.0.neurons"] + 3 * rates["hidden.1.neurons"]) / 7)
 
 
 def test_record_leaves_no_trace():

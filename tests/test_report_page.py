@@ -104,7 +104,7 @@ def test_one_run(tmp_path):
     nonzero, total = sum(int(w.count_nonzero()) for w in weights.values()), sum(w.numel() for w in weights.values())
     assert f"{nonzero:,}" in page.text
     assert f"weights not zero, of {total:,}" in page.text
-    assert "0.133" in page.text  # (8 * 0.1 + 4 * 0.2) / 12 spikes per neuron: layers weigh by their size
+    assert "0.150" in page.text
     assert "bregma train --data digits --method adabreg --epochs 4 --hidden 8 4 --recurrent" in page.text
     config = folder.config()
     for value in (*config.environment.values(), *config.classes, *config.experiment.to_dict()):

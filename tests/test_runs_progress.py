@@ -12,7 +12,7 @@ ROW = {
     "train_loss": 0.25,
     "validation_accuracy": 0.9,
     "density": 0.125,
-    "firing_rates": {"a": 0.1, "b": 0.3},
+    "firing_rate": 0.2,
 }
 
 

@@ -55,6 +55,11 @@ class Record:
         """Spikes per neuron and time step of each spiking layer in the last forward pass."""
         return {name: spikes.mean().item() for name, spikes in self.spikes.items()}
 
+    def firing_rate(self) -> float:
+        """Spikes per neuron and time step of all spiking layers together; zero if there are none."""
+        events = sum(spikes.sum().item() for spikes in self.spikes.values())
+        return events / max(1, sum(spikes.numel() for spikes in self.spikes.values()))
+
     @staticmethod
     def _hook(name: str, kept: dict[str, Tensor]) -> Callable[[nn.Module, Any, tuple[Tensor, Tensor]], None]:
         def hook(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> None:

@@ -12,7 +12,7 @@ from bregma.report.figures import draw, save
 from bregma.report.results import Results, read_results
 from bregma.runs.experiment import Experiment, recipe
 from bregma.runs.files import write_text
-from bregma.runs.folder import RunFolder
+from bregma.runs.folder import Config, RunFolder
 
 #: How the methods are written in prose.
 METHOD_NAMES = {"adabreg": "AdaBreg", "linbreg": "LinBreg", "proxsgd": "ProxSGD", "adam": "Adam"}
@@ -86,7 +86,7 @@ def _single(results: Results) -> str:
             page.section(
                 "Repeat this run",
                 page.code(repeat_command(experiment)),
-                page.paragraph(_conditions(config.environment)),
+                page.paragraph(_conditions(config)),
             ),
             page.section(
                 "Settings",
@@ -155,7 +155,7 @@ def _numbers(results: Results) -> list[tuple[str, str]]:
         (f"{(summary or best)['density']:.3f}", "density: share of weights that are not zero"),
         (f"{results.nonzero:,}", f"weights not zero, of {results.connections:,}"),
         (f"{results.firing_rate:.3f}", "spikes per hidden neuron and time step"),
-        (duration(seconds), f"of training on {_threads(results.config.environment)}"),
+        (duration(seconds), f"of training on {_threads(results.config.experiment)}"),
     ]
 
 
@@ -176,17 +176,17 @@ def duration(seconds: float) -> str:
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _conditions(environment: dict[str, str]) -> str:
+def _conditions(config: Config) -> str:
+    environment = config.environment
     return (
         f"With bregma {environment.get('bregma', '?')}, torch {environment.get('torch', '?')} and "
-        f"{_threads(environment)} on the same platform the result is the same bit for bit; elsewhere it may differ "
-        "by rounding. Settings that are not named are those recommended for data and method; all are below."
+        f"{_threads(config.experiment)} on the same platform the result is the same bit for bit; elsewhere it may "
+        "differ by rounding. Settings that are not named are those recommended for data and method; all are below."
     )
 
 
-def _threads(environment: dict[str, str]) -> str:
-    count = environment.get("threads", "?")
-    return f"{count} thread{'s' * (count != '1')}"
+def _threads(experiment: Experiment) -> str:
+    return "1 thread" if experiment.threads == 1 else f"{experiment.threads} threads"
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

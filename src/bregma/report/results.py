@@ -11,9 +11,18 @@ from bregma.runs.folder import Config, RunFolder
 
 Array = NDArray[Any]
 
-_ROW_NUMBERS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "density", "seconds")
+_ROW_NUMBERS = (
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "density",
+    "firing_rate",
+    "seconds",
+)
 _BY_LAYER = ("layer_density", "firing_rates")
-_SUMMARY_NUMBERS = ("test_accuracy", "validation_accuracy", "best_epoch", "density", "seconds")
+_SUMMARY_NUMBERS = ("test_accuracy", "validation_accuracy", "best_epoch", "density", "firing_rate", "seconds")
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,7 @@ class Results:
     @property
     def firing_rate(self) -> float:
         """Spikes per hidden neuron and time step: on the test part, or before the end in the best epoch."""
-        rates = list((self.summary or self.best)["firing_rates"].values())
-        hidden = self.config.experiment.hidden
-        return float(np.average(rates, weights=hidden if len(hidden) == len(rates) else None))
+        return float((self.summary or self.best)["firing_rate"])
 
     def column(self, name: str) -> Array:
         """One number of each epoch."""

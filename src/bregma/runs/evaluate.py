@@ -13,10 +13,14 @@ from bregma.nn import Record
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network does on a data set: share of right answers, mean loss, spikes per neuron and step."""
+    """What a network does on a data set: share of right answers, mean loss, spikes per neuron and step.
+
+    ``firing_rates`` has a rate per spiking layer, ``firing_rate`` is that of all neurons together.
+    """
 
     accuracy: float
     loss: float
+    firing_rate: float
     firing_rates: dict[str, float]
 
 
@@ -34,7 +38,7 @@ def evaluate(net: nn.Module, dataset: FrameDataset, batch_size: int = 256) -> Ev
     """
     was_training = net.training
     net.eval()
-    right = loss = 0.0
+    right = loss = rate = 0.0
     rates: dict[str, float] = {}
     for x, labels in DataLoader(dataset, batch_size=batch_size, collate_fn=collate, generator=torch.Generator()):
         with Record(net) as record:
@@ -42,10 +46,11 @@ def evaluate(net: nn.Module, dataset: FrameDataset, batch_size: int = 256) -> Ev
         share = len(labels) / len(dataset)
         right += (logits.argmax(1) == labels).sum().item()
         loss += F.cross_entropy(logits, labels).item() * share
-        for name, rate in record.firing_rates().items():
-            rates[name] = rates.get(name, 0.0) + rate * share
+        rate += record.firing_rate() * share
+        for name, own in record.firing_rates().items():
+            rates[name] = rates.get(name, 0.0) + own * share
     net.train(was_training)
-    return Evaluation(right / len(dataset), loss, rates)
+    return Evaluation(right / len(dataset), loss, rate, rates)
 
 
 @torch.no_grad()

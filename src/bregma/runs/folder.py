@@ -47,7 +47,7 @@ class Config:
         classes: names of the classes.
         title: what the data are.
         synthetic: whether the recordings were simulated rather than measured.
-        environment: versions, threads, platform.
+        environment: versions, platform.
     """
 
     experiment: Experiment
@@ -79,10 +79,14 @@ class RunFolder:
         """The page a person looks at."""
         return self.path / "report.html"
 
-    def create(self, config: Config) -> None:
-        """Make the folder and write ``config.toml``; refuse a folder that already holds a run."""
+    def require_new(self) -> None:
+        """Refuse a folder that already holds a run."""
         if (self.path / "config.toml").exists():
             raise ValueError(f"out: {self.path} already holds a run; choose another folder, or go on with --resume")
+
+    def create(self, config: Config) -> None:
+        """Make the folder and write ``config.toml``; refuse a folder that already holds a run."""
+        self.require_new()
         self.path.mkdir(parents=True, exist_ok=True)
         document = {
             "format": FORMAT,
@@ -201,11 +205,10 @@ def describe(experiment: Experiment, splits: Splits) -> Config:
 
 
 def environment() -> dict[str, str]:
-    """Versions, threads and platform, as ``config.toml`` keeps them."""
+    """Versions and platform, as ``config.toml`` keeps them."""
     return {
         "bregma": __version__,
         **{package: version(package) for package in _PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "threads": str(torch.get_num_threads()),
     }

@@ -59,6 +59,7 @@ class Session:
         self.experiment = folder.config().experiment
         if self.experiment.shift and len(splits.train.frame_shape) < 2:
             raise ValueError(f"shift must be 0 for frames of shape {splits.train.frame_shape}: they are no images")
+        torch.set_num_threads(self.experiment.threads)
         torch.manual_seed(self.experiment.seed)
         self.net = build_network(folder.config())
         self.optimizer = build_optimizer(self.net, self.experiment)
@@ -201,6 +202,7 @@ def _end_epoch(session: Session) -> None:
             "density": density(session.net),
             "layer_density": layer_densities(session.net),
             "nonzero": nonzero(session.net),
+            "firing_rate": validation.firing_rate,
             "firing_rates": validation.firing_rates,
             "seconds": round(progress.seconds, 3),
         }
@@ -235,6 +237,7 @@ def _finish(session: Session) -> dict[str, Any]:
         "density": density(net),
         "parameters": parameters(net),
         "nonzero": nonzero(net),
+        "firing_rate": test.firing_rate,
         "firing_rates": test.firing_rates,
         "seconds": round(progress.seconds, 3),
     }

@@ -54,9 +54,8 @@ class ProgressBar:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Show the figures of a validated epoch."""
-        rates = list(row["firing_rates"].values())
         self._validated = (
-            f"  val {row['validation_accuracy']:.1%}  density {row['density']:.3f}  rate {sum(rates) / len(rates):.3f}"
+            f"  val {row['validation_accuracy']:.1%}  density {row['density']:.3f}  rate {row['firing_rate']:.3f}"
         )
         self._epoch = min(row["epoch"] + 1, self._epochs)
         self._draw()
