@@ -39,7 +39,6 @@ ROWS = STEPS * SAMPLES
 WORKS: dict[str, tuple[Order, int]] = {
     "random-2": ("random", 2),
     "paper-2": ("paper", 2),
-    "red-black-2": ("red-black", 2),
     "random-1": ("random", 1),
     "random-3": ("random", 3),
 }

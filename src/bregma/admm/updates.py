@@ -67,6 +67,7 @@ def cholesky(gram: Tensor, ridge: float) -> Tensor:
         ValueError: it is not positive definite.
     """
     shifted = gram.double() + ridge * torch.eye(len(gram), dtype=torch.float64, device=gram.device)
+    factor: Tensor
     factor, info = torch.linalg.cholesky_ex(shifted)
     if int(info) != 0:
         raise ValueError(f"ridge must be larger, got {ridge}: the Gram matrix of {len(gram)} inputs is singular")
