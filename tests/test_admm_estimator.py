@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_refused_with_numbers(monkeypatch):
     ("change", "message"),
     [
         ({"hidden": ()}, r"hidden must hold at least one layer of at least one neuron, got \(\)"),
-        ({"iterations": 0}, "iterations and measure_every must be >= 1, got 0 and 20"),
+        ({"iterations": 0}, "iterations, measure_every must be >= 1, got 0, 20"),
         ({"rho": -1.0}, "rho must be > 0 and finite, got -1.0"),
         ({"decay": 1.5}, r"decay must be in \[0, 1\], got 1.5"),
         ({"init": "ones"}, "init must be one of uniform, forward, got 'ones'"),

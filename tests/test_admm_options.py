@@ -8,7 +8,7 @@ from admm_cases import spike_data
 
 from bregma.admm import ADMM, Constants, Problem, Settings, lagrangian
 from bregma.admm.problem import dynamics_residual, spike_residual
-from bregma.admm.systems import SpikeSystem
+from bregma.admm.systems import SpikeSystem, box_minimum
 
 OPTIONS = {
     "exact spikes": {"spike_update": "exact"},
@@ -75,7 +75,8 @@ def test_box_solutions_satisfy_the_optimality_conditions(rows):
     weight = torch.randn(rows, 12, generator=generator, dtype=torch.float64)
     product = 3 * torch.randn(40, 12, generator=generator, dtype=torch.float64)
     system = SpikeSystem(weight, rho=1.5, shift=0.2)
-    a = system.solve_in_box(product, torch.zeros_like(product), tolerance=1e-12)
+    steepest = 1.5 * float(torch.linalg.matrix_norm(weight, 2)) ** 2 + 0.2
+    a = box_minimum(system.multiply, 0.2, steepest, product, torch.zeros_like(product), tolerance=1e-12)
     gradient = a @ (1.5 * weight.T @ weight + 0.2 * torch.eye(12, dtype=torch.float64)) - product
     inside = (a > 0) & (a < 1)
     assert 0.05 < inside.double().mean() < 0.95

@@ -22,7 +22,7 @@ def as_frames(frames: Any, layout: Layout) -> Tensor:
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    x = torch.as_tensor(frames)
+    x = frames if isinstance(frames, Tensor) else torch.from_numpy(np.ascontiguousarray(frames))
     if x.dim() != 3 or 0 in x.shape:
         wanted = "(T, B, n)" if layout == "time-major" else "(B, T, n)"
         raise ValueError(f"X must be {layout} {wanted} without an empty axis, got shape {tuple(x.shape)}")

@@ -18,6 +18,7 @@ from bregma.admm import checkpoint as checkpoints
 from bregma.admm.checks import Layout, as_codes, as_frames, require_memory
 from bregma.admm.forward import forward
 from bregma.admm.losses import LossName
+from bregma.admm.network import Hidden, Network
 from bregma.admm.order import Order
 from bregma.admm.problem import Constants
 from bregma.admm.progress import ProgressBar
@@ -37,7 +38,8 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     200 recordings. Look at unseen data.
 
     Args:
-        hidden: neurons of each hidden layer.
+        hidden: neurons of each hidden layer, or a `Convolution`.
+        frame_shape: (channels, height, width) that the inputs flatten, if the first layer is a convolution.
         iterations: of Algorithm 2.
         warming: iterations before the multiplier moves.
         rho: weight of the dynamics.
@@ -80,8 +82,9 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        hidden: Sequence[int] = (512,),
+        hidden: Hidden = (512,),
         *,
+        frame_shape: Sequence[int] | None = None,
         iterations: int = 1000,
         warming: int = 300,
         rho: float = 1.0,
@@ -106,6 +109,7 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int = 0,
     ) -> None:
         self.hidden = hidden
+        self.frame_shape = frame_shape
         self.iterations = iterations
         self.warming = warming
         self.rho = rho
@@ -186,14 +190,12 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         first = not hasattr(self, "weights_")
         known = np.unique(np.asarray(y if classes is None else classes)) if first else self.classes_
         train = self._prepare(X, y, classes=known)
-        same = not first and all(torch.equal(new, old) for new, old in zip(train, self._train, strict=True))
         if first:
             self.history_ = []
-        if not same:
-            before = None if first else self._solver
-            self._solver = self._new_solver(*train, weights=None if first else self._tensors())
-            if before is not None:
-                self._solver.iteration = before.iteration
+            self._solver = self._new_solver(*train)
+        elif not all(torch.equal(new, old) for new, old in zip(train, self._train, strict=True)):
+            self._solver = self._new_solver(*train, weights=self._tensors())
+            self._solver.iteration = self.n_iter_
         self._train: Data = train
         self._solver.step()
         self._finish()
@@ -201,7 +203,7 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, X: Any) -> NDArray[np.float32]:
         """Scores of a true forward pass: (B, classes), or for two classes that of the second over the first (B,)."""
-        scores = forward(self._frames(X), self._tensors(), self._constants()).numpy()
+        scores = self._forward(self._frames(X), self._tensors()).numpy()
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -214,13 +216,8 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _prepare(self, X: Any, y: Any, classes: NDArray[Any]) -> Data:
         """Check everything before any work; frames and label codes."""
         self._settings()
-        hidden = tuple(self.hidden)
-        if not hidden or min(hidden) < 1:
-            raise ValueError(f"hidden must hold at least one layer of at least one neuron, got {hidden}")
-        if self.iterations < 1 or self.measure_every < 1:
-            raise ValueError(
-                f"iterations and measure_every must be >= 1, got {self.iterations} and {self.measure_every}"
-            )
+        if min(self.iterations, self.measure_every) < 1:
+            raise ValueError(f"iterations, measure_every must be >= 1, got {self.iterations}, {self.measure_every}")
         if self.init not in get_args(Init):
             raise ValueError(f"init must be one of {', '.join(get_args(Init))}, got {self.init!r}")
         if len(classes) < 2:
@@ -228,18 +225,21 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         x = as_frames(X, self.layout)
         codes = as_codes(y, x.shape[1], classes)
         copies = 1 + (self.multipliers == "all") + (2 * self.anderson + 4 if self.anderson else 0)
-        require_memory(x.shape[0], x.shape[1], (x.shape[2], *hidden, len(classes)), copies)
+        self._network = Network.build(tuple(self.hidden), x.shape[2], len(classes), self.frame_shape)
+        require_memory(x.shape[0], x.shape[1], (x.shape[2], *self._network.sizes), copies)
         self.classes_, self.n_features_in_ = classes, x.shape[2]
         return x, codes
 
     def _new_solver(self, x: Tensor, codes: Tensor, weights: list[Tensor] | None = None) -> ADMM:
         off, on = self.coding
         y = off + (on - off) * torch.nn.functional.one_hot(codes, len(self.classes_)).to(x.dtype)
-        start = None if weights is None else forward_start(x, weights, self._constants())
-        if start is None and self.init == "forward":
-            sizes = (*self.hidden, len(self.classes_))
-            start = random_start(x, sizes, self._constants(), torch.Generator().manual_seed(self.random_state))
-        return ADMM(x, y, tuple(self.hidden), self._settings(), seed=self.random_state, start=start)
+        seed, start = self.random_state, None
+        if weights is not None:
+            start = forward_start(x, weights, self._constants(), self._network.correlations)
+        elif self.init == "forward":
+            generator = torch.Generator().manual_seed(seed)
+            start = random_start(x, self._network.sizes, self._constants(), generator, self._network.correlations)
+        return ADMM(x, y, tuple(self.hidden), self._settings(), frame_shape=self.frame_shape, seed=seed, start=start)
 
     def _run(self, train: Data, held_out: Data | None, path: Path | None, save_every: int) -> None:
         self._train = train
@@ -268,7 +268,7 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         point = {"iteration": self._solver.iteration, **self._solver.measure()}
         for name, data in (("train", train), ("validation", held_out)):
             if data is not None:
-                scores = forward(data[0], self._solver.variables.weights, self._constants())
+                scores = self._forward(data[0], self._solver.variables.weights)
                 point[f"{name}_accuracy"] = float((scores.argmax(1) == data[1]).double().mean())
         return point
 
@@ -286,6 +286,9 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _data(self, X: Any, y: Any) -> Data:
         x = as_frames(X, self.layout)
         return x, as_codes(y, x.shape[1], self.classes_)
+
+    def _forward(self, x: Tensor, weights: list[Tensor]) -> Tensor:
+        return forward(x, weights, self._constants(), self._network.correlations)
 
     def _tensors(self) -> list[Tensor]:
         return [torch.from_numpy(weight) for weight in self.weights_]

@@ -5,24 +5,40 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bregma.admm.convolution import Correlation
 from bregma.admm.problem import Constants
 from bregma.dynamics import integrate, lif, linear
 
 
 @torch.no_grad()
-def fire(x: Tensor, weight: Tensor, constants: Constants) -> Tensor:
-    """Spikes (T, B, n) of a layer that hears ``x`` (T, B, inputs) through ``weight`` (n, inputs), Eq. (1)."""
-    return lif(linear(x, weight), constants.decay, constants.threshold)[0]
+def current(x: Tensor, weight: Tensor, correlation: Correlation | None = None) -> Tensor:
+    """``W x`` (T, B, n) of ``x`` (T, B, inputs) for dense weights, or those of a convolution."""
+    if correlation is None:
+        return linear(x, weight)
+    return correlation.apply(x.flatten(0, 1), weight).view(*x.shape[:2], -1)
 
 
 @torch.no_grad()
-def forward(x: Tensor, weights: Sequence[Tensor], constants: Constants, batch: int = 256) -> Tensor:
+def fire(x: Tensor, weight: Tensor, constants: Constants, correlation: Correlation | None = None) -> Tensor:
+    """Spikes (T, B, n) of a layer that hears ``x`` (T, B, inputs) through its weights, Eq. (1)."""
+    return lif(current(x, weight, correlation), constants.decay, constants.threshold)[0]
+
+
+@torch.no_grad()
+def forward(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    constants: Constants,
+    correlations: Sequence[Correlation | None] = (),
+    batch: int = 256,
+) -> Tensor:
     """The readout's membrane at the last step, Eq. (1): class scores (B, classes).
 
     Args:
         x: input spikes (T, B, n_0), any dtype.
         weights: W of each layer, the readout's last.
         constants: decay and threshold.
+        correlations: for each hidden layer that is a convolution its map, else None; all dense if empty.
         batch: samples at a time, which bounds the memory.
 
     Example:
@@ -33,15 +49,20 @@ def forward(x: Tensor, weights: Sequence[Tensor], constants: Constants, batch: i
     scores = []
     for part in x.split(batch, dim=1):
         a = part.to(weights[0].dtype)
-        for weight in weights[:-1]:
-            a = fire(a, weight, constants)
+        for weight, correlation in zip(weights[:-1], correlations or [None] * len(weights), strict=False):
+            a = fire(a, weight, constants, correlation)
         scores.append(integrate(linear(a, weights[-1]), constants.decay)[1])
     return torch.cat(scores)
 
 
 @torch.no_grad()
 def random_layer(
-    x: Tensor, neurons: int, constants: Constants, generator: torch.Generator, rate: float = 0.15
+    x: Tensor,
+    neurons: int,
+    constants: Constants,
+    generator: torch.Generator,
+    rate: float = 0.15,
+    correlation: Correlation | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gaussian weights scaled so that the layer fires at a given rate: what no training gives.
 
@@ -51,6 +72,7 @@ def random_layer(
         constants: decay and threshold.
         generator: of the weights.
         rate: wanted mean of the spikes, in (0, 0.5); met to about one per cent of itself unless ``x`` is silent.
+        correlation: the map of the layer if it is a convolution.
 
     Returns:
         Weights (n, inputs) and the spikes they cause (T, B, n).
@@ -61,13 +83,14 @@ def random_layer(
         >>> round(spikes.mean().item(), 2)
         0.15
     """
-    direction = torch.randn(neurons, x.shape[-1], generator=generator, dtype=torch.float64).to(x.dtype)
-    current = linear(x, direction / x.shape[-1] ** 0.5)
+    shape = (neurons, x.shape[-1]) if correlation is None else correlation.weight_shape
+    direction = torch.randn(shape, generator=generator, dtype=torch.float64).to(x.dtype) / shape[1] ** 0.5
+    drive = current(x, direction, correlation)
     low, high = -12.0, 12.0  # of log2(scale)
     for _ in range(20):
         middle = (low + high) / 2
-        spikes = lif(current * 2**middle, constants.decay, constants.threshold)[0]
+        spikes = lif(drive * 2**middle, constants.decay, constants.threshold)[0]
         if abs(float(spikes.mean()) - rate) < 0.01 * rate:
             break
         low, high = (middle, high) if float(spikes.mean()) < rate else (low, middle)
-    return direction * (2**middle / x.shape[-1] ** 0.5), spikes
+    return direction * 2**middle, spikes

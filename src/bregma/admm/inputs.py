@@ -4,6 +4,7 @@ Hidden spikes are dense, real and new in every iteration. The data are binary, m
 over events, and their Gram matrix and its factor are made once.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor
 
 from bregma.admm import kernels
+from bregma.admm.convolution import ConvolutionInputs, Correlation
 from bregma.admm.products import correlate, gram, times
+from bregma.admm.systems import SpikeSystem, System
 from bregma.admm.updates import cholesky, pseudo_inverse, solve_gram
 
 #: Share of non-zero entries up to which products over events were measured to be faster than dense ones.
@@ -27,12 +30,19 @@ class Inputs(Protocol):
     def fit(self, sums: Tensor, ridge: float) -> Tensor:
         """Weights (m, n) of Eq. (4): least squares of ``sums`` (T, B, m) on the spikes."""
 
+    def feedback(self, sums: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+        """``sums @ weight`` (T, B, n), written to ``out``."""
+
+    def system(self, weight: Tensor, rho: float, shift: float) -> System:
+        """The system that the spikes solve, Eq. (8)."""
+
 
 class DenseInputs:
-    """Spikes of a hidden layer, real numbers in [0, 1].
+    """Real-valued spikes, those of a hidden layer or data that are no events.
 
     Args:
         a: the spikes (T, B, n); read anew at every call.
+        fixed: they are data and never change, nor does their Gram matrix.
 
     Example:
         >>> spikes = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]])
@@ -40,8 +50,9 @@ class DenseInputs:
         tensor([[2., 3.]])
     """
 
-    def __init__(self, a: Tensor) -> None:
-        self._rows = a.view(-1, a.shape[-1])
+    def __init__(self, a: Tensor, fixed: bool = False) -> None:
+        self._rows, self._fixed = a.view(-1, a.shape[-1]), fixed
+        self._gram: Tensor | None = None
 
     def drive(self, weight: Tensor, out: Tensor) -> Tensor:
         """``a @ weight.T`` (T, B, m), written to ``out``."""
@@ -51,10 +62,22 @@ class DenseInputs:
     def fit(self, sums: Tensor, ridge: float) -> Tensor:
         """Least squares; the sums and the factor in float64."""
         product = correlate(self._rows, sums.view(-1, sums.shape[-1]))
-        return solve_gram(product.T, gram(self._rows), ridge, like=sums)
+        found = gram(self._rows) if self._gram is None else self._gram
+        if self._fixed:
+            self._gram = found
+        return solve_gram(product.T, found, ridge, like=sums)
+
+    def feedback(self, sums: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+        """``sums @ weight`` (T, B, n), written to ``out``."""
+        times(sums.view(-1, len(weight)), weight, out.view(-1, weight.shape[1]))
+        return out
+
+    def system(self, weight: Tensor, rho: float, shift: float) -> System:
+        """The system that the spikes solve, Eq. (8)."""
+        return SpikeSystem(weight, rho, shift)
 
 
-class EventInputs:
+class EventInputs(DenseInputs):
     """The data as events: binary, sparse, the same in every iteration.
 
     Inputs that never fire are left out: least squares gives them the weight zero.
@@ -69,7 +92,8 @@ class EventInputs:
     """
 
     def __init__(self, x: Tensor) -> None:
-        rows = x.reshape(-1, x.shape[-1])
+        super().__init__(x.contiguous(), fixed=True)
+        rows = self._rows
         self._size = rows.shape[1]
         self._active = rows.any(0).nonzero().squeeze(1)
         self._indptr = np.zeros(len(rows) + 1, dtype=np.int64)
@@ -111,4 +135,21 @@ class EventInputs:
 def data_inputs(x: Tensor) -> Inputs:
     """The data as events if they are sparse, binary and on the CPU, dense otherwise."""
     sparse = x.device.type == "cpu" and bool(((x == 0) | (x == 1)).all()) and float(x.mean()) <= EVENT_SHARE
-    return EventInputs(x) if sparse else DenseInputs(x.contiguous())
+    return EventInputs(x) if sparse else DenseInputs(x.contiguous(), fixed=True)
+
+
+def presynaptic_inputs(x: Tensor, spikes: Sequence[Tensor], correlations: Sequence[Correlation | None]) -> list[Inputs]:
+    """What each layer listens to, the readout included.
+
+    Args:
+        x: the data (T, B, n_0).
+        spikes: of each hidden layer (T, B, n).
+        correlations: for each hidden layer that is a convolution its map, else None.
+    """
+    inputs: list[Inputs] = []
+    for k, (a, correlation) in enumerate(zip((x, *spikes), (*correlations, None), strict=True)):
+        if correlation is not None:
+            inputs.append(ConvolutionInputs(a.contiguous(), correlation, fixed=k == 0))
+        else:
+            inputs.append(data_inputs(a) if k == 0 else DenseInputs(a))
+    return inputs

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from bregma.admm import kernels, updates
 from bregma.admm.acceleration import Anderson, adapt
-from bregma.admm.inputs import DenseInputs, Inputs, data_inputs
+from bregma.admm.inputs import presynaptic_inputs
 from bregma.admm.losses import LOSSES
+from bregma.admm.network import Hidden, Network
 from bregma.admm.order import layer_order, time_order, waves
 from bregma.admm.problem import Variables, one_step_sums
-from bregma.admm.products import times
 from bregma.admm.settings import Settings
 from bregma.admm.start import uniform_start
-from bregma.admm.systems import SpikeSystem
+from bregma.admm.systems import System
 
 
 class ADMM:
@@ -27,8 +27,9 @@ class ADMM:
     Args:
         x: input spikes (T, B, n_0), float32 or float64; all is computed in this dtype, linear systems in float64.
         y: wanted readout (B, classes), same dtype: the coded labels.
-        hidden: neurons of each hidden layer.
+        hidden: neurons of each hidden layer, or a `Convolution`.
         settings: see `Settings`.
+        frame_shape: (channels, height, width) of the inputs, if the first layer is a convolution.
         seed: of the initial variables and of random orders.
         start: initial variables, taken over as they are; uniform in [0, 1) by default, with weights and multiplier at
             zero (the paper does not say).
@@ -47,9 +48,10 @@ class ADMM:
         self,
         x: Tensor,
         y: Tensor,
-        hidden: Sequence[int],
+        hidden: Hidden,
         settings: Settings | None = None,
         *,
+        frame_shape: Sequence[int] | None = None,
         seed: int = 0,
         start: Variables | None = None,
     ) -> None:
@@ -60,11 +62,12 @@ class ADMM:
         self.y = y
         self.iteration = 0
         self.generator = torch.Generator().manual_seed(seed)
-        self.variables = start or uniform_start(x, (*hidden, y.shape[1]), self.generator)
+        self.network = Network.build(hidden, x.shape[2], y.shape[1], frame_shape)
+        self.variables = start or uniform_start(x, self.network.sizes, self.network.shapes, self.generator)
         if self.settings.multipliers == "all":
             self.variables.multipliers = [torch.zeros_like(z) for z in self.variables.membranes]
             self.variables.spike_multipliers = [torch.zeros_like(a) for a in self.variables.spikes]
-        self._inputs: list[Inputs] = [data_inputs(x), *(DenseInputs(a) for a in self.variables.spikes)]
+        self._inputs = presynaptic_inputs(x, self.variables.spikes, self.network.correlations)
         self._anderson = Anderson(self.settings.anderson)
         self._fused = x.device.type == "cpu"
         self._scratch: dict[str, Tensor] = {}
@@ -92,12 +95,13 @@ class ADMM:
         p = self._drive(layer)
         feedback = self._feedback(layer)
         weight, rho = self.variables.weights[layer + 1], self.constants.rho
-        systems = [SpikeSystem(weight, rho, updates.spike_shift(final, self.constants)) for final in (False, True)]
+        shifts = [updates.spike_shift(final, self.constants) for final in (False, True)]
+        systems = [self._inputs[layer + 1].system(weight, rho, shift) for shift in shifts]
         for steps in order:
             final = int(steps[-1]) == self._steps - 1
             self._update_wave(layer, steps, p, feedback, systems[final])
 
-    def _update_wave(self, layer: int, steps: Tensor, p: Tensor, feedback: Tensor, system: SpikeSystem) -> None:
+    def _update_wave(self, layer: int, steps: Tensor, p: Tensor, feedback: Tensor, system: System) -> None:
         z, a, m = self.variables.membranes[layer], self.variables.spikes[layer], self._wish(layer)
         shape = (len(steps), *z.shape[1:])
         if self._fused:
@@ -187,11 +191,9 @@ class ADMM:
 
     def _feedback(self, layer: int) -> Tensor:
         """``rho * (v + d) @ W`` of the layer behind (T, B, n), in the scratch buffer "feedback"."""
-        weight = self.variables.weights[layer + 1]
+        weight = self.constants.rho * self.variables.weights[layer + 1]
         feedback = self._buffer("feedback", self.variables.membranes[layer].shape)
-        rows = self._sums(layer + 1).view(-1, len(weight))
-        times(rows, self.constants.rho * weight, feedback.view(-1, weight.shape[1]))
-        return feedback
+        return self._inputs[layer + 1].feedback(self._sums(layer + 1), weight, feedback)
 
     def _wish(self, layer: int) -> Tensor | None:
         """The multiplier of ``a - H(z)`` over sigma."""

@@ -5,17 +5,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bregma.admm.forward import fire, random_layer
+from bregma.admm.convolution import Correlation
+from bregma.admm.forward import current, fire, random_layer
 from bregma.admm.problem import Constants, Variables
 from bregma.dynamics import integrate, linear
 
 
-def uniform_start(x: Tensor, sizes: Sequence[int], generator: torch.Generator) -> Variables:
+def uniform_start(
+    x: Tensor, sizes: Sequence[int], shapes: Sequence[tuple[int, int]], generator: torch.Generator
+) -> Variables:
     """Membranes and spikes uniform in [0, 1), weights and multiplier zero.
 
     Args:
         x: input spikes (T, B, n_0).
         sizes: neurons of each layer, the readout's last.
+        shapes: of the weights of each layer.
         generator: of the numbers.
     """
 
@@ -24,18 +28,21 @@ def uniform_start(x: Tensor, sizes: Sequence[int], generator: torch.Generator) -
 
     membranes = [draw(neurons) for neurons in sizes]
     spikes = [draw(neurons) for neurons in sizes[:-1]]
-    weights = [x.new_zeros(n, m) for n, m in zip(sizes, (x.shape[-1], *sizes), strict=False)]
+    weights = [x.new_zeros(shape) for shape in shapes]
     return Variables(weights, membranes, spikes, _no_multiplier(membranes))
 
 
 @torch.no_grad()
-def forward_start(x: Tensor, weights: Sequence[Tensor], constants: Constants) -> Variables:
+def forward_start(
+    x: Tensor, weights: Sequence[Tensor], constants: Constants, correlations: Sequence[Correlation | None] = ()
+) -> Variables:
     """Membranes and spikes of a true forward pass, so that all residuals are zero; multiplier zero.
 
     Args:
         x: input spikes (T, B, n_0).
         weights: W of each layer, the readout's last.
         constants: decay and threshold.
+        correlations: see `bregma.admm.forward.forward`.
 
     Example:
         >>> start = forward_start(torch.ones(2, 1, 1), [torch.tensor([[1.5]]), torch.ones(1, 1)], Constants(decay=0.5))
@@ -43,9 +50,9 @@ def forward_start(x: Tensor, weights: Sequence[Tensor], constants: Constants) ->
         (tensor([1.5000, 1.2500]), tensor([1., 1.]))
     """
     membranes, spikes, a = [], [], x
-    for weight in weights[:-1]:
-        drive = linear(a, weight)
-        a = fire(a, weight, constants)
+    for weight, correlation in zip(weights[:-1], correlations or [None] * len(weights), strict=False):
+        drive = current(a, weight, correlation)
+        a = fire(a, weight, constants, correlation)
         drive[1:] -= constants.threshold * a[:-1]
         membranes.append(integrate(drive, constants.decay)[0])
         spikes.append(a)
@@ -53,7 +60,13 @@ def forward_start(x: Tensor, weights: Sequence[Tensor], constants: Constants) ->
     return Variables([weight.clone() for weight in weights], membranes, spikes, _no_multiplier(membranes))
 
 
-def random_start(x: Tensor, sizes: Sequence[int], constants: Constants, generator: torch.Generator) -> Variables:
+def random_start(
+    x: Tensor,
+    sizes: Sequence[int],
+    constants: Constants,
+    generator: torch.Generator,
+    correlations: Sequence[Correlation | None] = (),
+) -> Variables:
     """The true forward pass of random hidden weights that fire at 15 %, with readout weights of zero.
 
     Args:
@@ -61,12 +74,13 @@ def random_start(x: Tensor, sizes: Sequence[int], constants: Constants, generato
         sizes: neurons of each layer, the readout's last.
         constants: decay and threshold.
         generator: of the weights.
+        correlations: see `bregma.admm.forward.forward`.
     """
     weights, a = [], x
-    for neurons in sizes[:-1]:
-        weight, a = random_layer(a, neurons, constants, generator)
+    for neurons, correlation in zip(sizes[:-1], correlations or [None] * len(sizes), strict=False):
+        weight, a = random_layer(a, neurons, constants, generator, correlation=correlation)
         weights.append(weight)
-    return forward_start(x, [*weights, x.new_zeros(sizes[-1], sizes[-2])], constants)
+    return forward_start(x, [*weights, x.new_zeros(sizes[-1], sizes[-2])], constants, correlations)
 
 
 def _no_multiplier(membranes: Sequence[Tensor]) -> list[Tensor | None]:

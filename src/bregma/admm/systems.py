@@ -1,10 +1,23 @@
 """The linear systems of the spikes' update: ``(rho W^T W + shift I) a = product`` for many right-hand sides."""
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from bregma.admm.products import times
 from bregma.admm.updates import cholesky
+
+
+class System(Protocol):
+    """``(rho W^T W + shift I) a = product`` for rows of right-hand sides (R, n)."""
+
+    def solve(self, product: Tensor, out: Tensor) -> Tensor:
+        """Solutions (R, n), written to ``out``."""
+
+    def solve_in_box(self, product: Tensor, start: Tensor) -> Tensor:
+        """Minimisers within [0, 1]."""
 
 
 class SpikeSystem:
@@ -43,40 +56,56 @@ class SpikeSystem:
         torch.sub(product, (product @ self.weight.T) @ self.matrix, out=out)
         return out.div_(self.shift)
 
-    def solve_in_box(self, product: Tensor, start: Tensor, tolerance: float = 1e-7, most: int = 2000) -> Tensor:
-        """Solutions (rows, n) with all entries in [0, 1]: the minimiser of the Lagrangian over the box.
+    def multiply(self, a: Tensor) -> Tensor:
+        """The left-hand side of the system for rows (rows, n)."""
+        return self.rho * ((a @ self.weight.T) @ self.weight) + self.shift * a
 
-        Accelerated projected gradient with restarts (O'Donoghue and Candes 2015), from ``start``, which it never does
-        worse than.
-
-        Args:
-            product: right-hand sides (rows, n).
-            start: first guess within the box (rows, n).
-            tolerance: largest last step of an entry.
-            most: iterations at most.
-
-        Example:
-            >>> system = SpikeSystem(torch.tensor([[1.0, 1.0]]), rho=1.0, shift=1.0)
-            >>> system.solve_in_box(torch.tensor([[1.5, -0.5]]), torch.zeros(1, 2))
-            tensor([[0.7500, 0.0000]])
-        """
-        small = (
-            self.weight.double() @ self.weight.T.double()
-            if self.thin
-            else self.weight.T.double() @ self.weight.double()
-        )
+    def solve_in_box(self, product: Tensor, start: Tensor) -> Tensor:
+        """Solutions (rows, n) with all entries in [0, 1], see `box_minimum`."""
+        exact = self.weight.double()
+        small = exact @ exact.T if self.thin else exact.T @ exact
         steepest = self.rho * float(torch.linalg.eigvalsh(small)[-1]) + self.shift
-        a = ahead = start
-        momentum = 1.0
-        for _ in range(most):
-            gradient = self.rho * ((ahead @ self.weight.T) @ self.weight) + self.shift * ahead - product
-            new = (ahead - gradient / steepest).clamp(0, 1)
-            move = new - a
-            if float(((ahead - new) * move).sum()) > 0:  # momentum works against the gradient
-                momentum, ahead = 1.0, a
-                continue
-            following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-            a, ahead, momentum = new, new + (momentum - 1) / following * move, following
-            if float(move.abs().max()) <= tolerance:
-                break
-        return a
+        return box_minimum(self.multiply, self.shift, steepest, product, start)
+
+
+def box_minimum(
+    multiply: Callable[[Tensor], Tensor],
+    least: float,
+    steepest: float,
+    product: Tensor,
+    start: Tensor,
+    tolerance: float = 1e-6,
+    most: int = 5000,
+) -> Tensor:
+    """The minimiser of ``<a, M a> / 2 - <a, product>`` over [0, 1], row by row: the Lagrangian over a box of spikes.
+
+    Accelerated projected gradient with restarts (O'Donoghue and Candes 2015).
+
+    Args:
+        multiply: rows (R, n) times M, symmetric and positive definite.
+        least: at most the smallest eigenvalue of M.
+        steepest: at least the largest eigenvalue of M.
+        product: (R, n).
+        start: first guess within the box (R, n).
+        tolerance: distance to the minimiser, as far as the dtype can tell.
+        most: iterations at most.
+
+    Example:
+        >>> system = SpikeSystem(torch.tensor([[1.0, 1.0]]), rho=1.0, shift=1.0)
+        >>> box_minimum(system.multiply, 1.0, 3.0, torch.tensor([[1.5, -0.5]]), torch.zeros(1, 2))
+        tensor([[0.7500, 0.0000]])
+    """
+    a = ahead = start
+    momentum = 1.0
+    stop = max(tolerance * least / steepest, torch.finfo(start.dtype).eps)
+    for _ in range(most):
+        new = (ahead - (multiply(ahead) - product) / steepest).clamp(0, 1)
+        move = new - a
+        if float(((ahead - new) * move).sum()) > 0:  # momentum works against the gradient
+            momentum, ahead = 1.0, a
+            continue
+        following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        a, ahead, momentum = new, new + (momentum - 1) / following * move, following
+        if float(move.abs().max()) <= stop:
+            break
+    return a
