@@ -159,7 +159,9 @@ def run(row: Row, rounds: int) -> dict[str, Any]:
     if "ratio" not in measured:
         measured["ratio"] = measured["theirs_ms"] / measured["ours_ms"]
     met = measured["ratio"] <= row.target if row.at_most else measured["ratio"] >= row.target
-    entry = {"name": row.name, "work": str(row.work or row.name), "against": row.against, **measured}
+    work = f"{row.work or row.name}{', inference' if 'inference' in row.name else ''}"
+    times = dict.fromkeys(("ours_ms", "theirs_ms", "floor_ms"))  # null where a row has none
+    entry = {"name": row.name, "work": work, "against": row.against, **times, **measured}
     bound = {"target": row.target, "at_most": row.at_most, "met": met}
     return (
         {key: round(v, 3) if isinstance(v, float) else v for key, v in entry.items()} | bound | {"threads": row.threads}
@@ -168,7 +170,7 @@ def run(row: Row, rounds: int) -> dict[str, Any]:
 
 def show(entry: dict[str, Any]) -> None:
     sign = "<=" if entry["at_most"] else ">="
-    times = "  ".join(f"{key} {entry[key]:.1f}" for key in entry if key.endswith(("_ms", "_mb")))
+    times = "  ".join(f"{key} {entry[key]:.1f}" for key in entry if key.endswith(("_ms", "_mb")) and entry[key])
     verdict = "" if entry["met"] else "  SHORT"
     print(
         f"{entry['name']:22}{entry['against']:32}{entry['ratio']:7.2f} {sign} {entry['target']:<5}{times}{verdict}",
@@ -178,9 +180,9 @@ def show(entry: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=[row.name for row in ROWS])
-    parser.add_argument("--json", type=Path, default=RESULTS)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=[row.name for row in ROWS], help="one row instead of all")
+    parser.add_argument("--json", type=Path, help=f"where to write the results (default, without --only: {RESULTS})")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: %(default)s)")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # the peers' own
     entries = []
@@ -192,8 +194,9 @@ def main() -> None:
                 print(f"{row.name:22}{row.against:32} skipped: {missing}")
                 continue
             show(entries[-1])
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    path = args.json or (None if args.only else RESULTS)
+    if path:
+        path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

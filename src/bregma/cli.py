@@ -29,7 +29,7 @@ class Train(Experiment):
     """Train a network and leave a run folder with its report.
 
     Args:
-        out: run folder to make; "runs/DATA-METHOD-TIME" if not given.
+        out: run folder to make; "runs/DATA-METHOD-SEED-TIME" if not given.
         resume: run folder to go on with, instead of all other options.
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
@@ -105,6 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, TypeError, OSError, MemoryError) as error:
         print(f"bregma: {error}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        print(f"bregma: {str(error).partition('DefaultCPUAllocator: ')[2] or error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _run(words: list[str]) -> int:
@@ -146,7 +151,7 @@ def _train(command: Train) -> int:
     experiment = command.experiment()
     folder = RunFolder(command.resume or command.out or _new_folder(experiment))
     if command.resume:
-        if command.out or experiment != recipe(experiment.data, experiment.method):
+        if command.out or experiment != recipe():
             raise ValueError("resume goes on with the settings of the run; leave the other options out")
         experiment = folder.config().experiment
     else:
@@ -154,12 +159,13 @@ def _train(command: Train) -> int:
     splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)
     if not command.resume:
         folder.create(describe(experiment, splits))
-    with _StopOnInterrupt() as stop, ProgressBar(_console, experiment) as bar:
-        summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
-    if summary is None:
-        _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
-        return 130
-    report = write_report([folder])
+    with _StopOnInterrupt() as stop:
+        with ProgressBar(_console, experiment) as bar:
+            summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
+        if summary is None:
+            _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
+            return 130
+        report = write_report([folder])  # takes a second, so an interrupt lets it finish
     _console.print(
         f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f} "
         f"({summary['nonzero']:,} of {summary['parameters']:,} parameters), {summary['seconds']:.0f} s",
@@ -171,7 +177,7 @@ def _train(command: Train) -> int:
 
 def _new_folder(experiment: Experiment) -> Path:
     name = Path(experiment.data).name.split(".")[0]
-    return Path("runs") / f"{name}-{experiment.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"{name}-{experiment.method}-seed{experiment.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 class _StopOnInterrupt:
@@ -214,6 +220,10 @@ def _evaluate(command: Evaluate) -> int:
     if tuple(splits.test.frame_shape) != config.frame_shape:
         raise ValueError(
             f"data: frames of {name} are {tuple(splits.test.frame_shape)}, the network takes {config.frame_shape}"
+        )
+    if len(splits.test.classes) > len(config.classes):
+        raise ValueError(
+            f"data: {name} has {len(splits.test.classes)} classes, the network knows {len(config.classes)}"
         )
     torch.set_num_threads(config.experiment.threads)
     net = build_network(config)
