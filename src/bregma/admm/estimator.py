@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from bregma.admm import checkpoint as checkpoints
@@ -50,12 +50,12 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ridge: regularisation of the weights, relative to the number of samples times steps.
         order: ``"random"``, ``"paper"`` or ``"red-black"``, see `Settings`.
         loss: ``"squared_error"``, ``"squared_hinge"`` or ``"cross_entropy"``.
-        spike_update: see `Settings`, as for the next five.
+        spike_update: ``"clip"`` or ``"exact"``, see `Settings`, as for the next five.
         relaxation: of the spikes.
         multipliers: ``"readout"`` or ``"all"``.
         readout_update: ``"sweep"`` or ``"exact"``.
         penalties: ``"fixed"``, ``"balanced"`` or ``"growing"``.
-        anderson: memory of the acceleration.
+        anderson: memory.
         init: membranes and spikes start ``"uniform"`` in [0, 1), or as the true ``"forward"`` pass of random weights.
         coding: what the readout of a squared error should be for the other classes and for the class of a sample.
         layout: axes of X: ``"time-major"`` (T, B, n), or ``"batch-major"`` (B, T, n) as scikit-learn's
@@ -160,7 +160,7 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             MemoryError: membranes and spikes would not fit.
         """
         train: Data = self._prepare(X, y, classes=np.unique(np.asarray(y)))
-        held_out = None if validation is None else self._data(*validation)
+        held_out = None if validation is None else self._labelled(*validation)
         self._solver = self._new_solver(*train)
         self.history_: list[dict[str, Any]] = []
         path = None if checkpoint is None else Path(checkpoint)
@@ -203,6 +203,7 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, X: Any) -> NDArray[np.float32]:
         """Scores of a true forward pass: (B, classes), or for two classes that of the second over the first (B,)."""
+        check_is_fitted(self, "weights_")
         scores = self._forward(self._frames(X), self._tensors()).numpy()
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
@@ -276,15 +277,13 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return checkpoints.identity(self.get_params(), self.classes_.tolist(), *train)
 
     def _frames(self, X: Any) -> Tensor:
-        if not hasattr(self, "weights_"):
-            raise NotFittedError("ADMMClassifier is not fitted; call fit first")
         x = as_frames(X, self.layout)
         if x.shape[2] != self.n_features_in_:
             raise ValueError(f"X must have {self.n_features_in_} inputs as in fit, got {x.shape[2]}")
         return x
 
-    def _data(self, X: Any, y: Any) -> Data:
-        x = as_frames(X, self.layout)
+    def _labelled(self, X: Any, y: Any) -> Data:
+        x = self._frames(X)
         return x, as_codes(y, x.shape[1], self.classes_)
 
     def _forward(self, x: Tensor, weights: list[Tensor]) -> Tensor:
