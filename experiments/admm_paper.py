@@ -6,7 +6,8 @@ layers. All accuracies are those of true forward passes; "unseen" are recordings
 network stands a control that tells learning from luck: random hidden weights (scaled so that 15 % of the spikes are
 ones) with a readout solved in closed form.
 
-Writes results/admm_paper.json. A run in progress is kept in ``--out`` and goes on where it stopped.
+Writes results/admm_paper.json, a row per network and seed; rows of other networks stay. A run in progress is kept in
+``--out`` and goes on where it stopped.
 `experiments/admm_figures.py` draws Figures 2 to 4 from the results.
 """
 
@@ -45,17 +46,21 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     train, unseen, test = recordings(options.data, options.seed)
-    command = "python experiments/admm_paper.py " + " ".join(
-        f"--{name} {getattr(options, name)}" for name in ("hidden", "iterations", "warming", "seed")
-    )
-    rows = []
     for depth in map(int, options.hidden.split(",")):
         row = run(depth, options, train, unseen, test)
-        rows.append({**row, "control": control(depth, options.seed, train, unseen, test)})
-        print({key: value for key, value in rows[-1].items() if key != "curve"}, flush=True)
-        document = {"command": command, "environment": environment(), "rows": rows}
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+        row["control"] = control(depth, options.seed, train, unseen, test)
+        print({key: value for key, value in row.items() if key != "curve"}, flush=True)
+        record(row, options.json)
+
+
+def record(row: dict[str, Any], path: Path) -> None:
+    """Put a row among the results, in place of one of the same network and seed."""
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = [other for other in rows if (other["hidden"], other["seed"]) != (row["hidden"], row["seed"])]
+    rows = sorted([*rows, row], key=lambda row: (row["hidden"], row["seed"]))
+    document = {"command": "python experiments/admm_paper.py", "environment": environment(), "rows": rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def recordings(root: Path | None, seed: int) -> tuple[Part, Part, Part]:
@@ -73,7 +78,7 @@ def _frames(data: Any, rows: Any) -> Part:
     return frames.flatten(2).bool(), labels
 
 
-def run(depth: int, options: Any, train: Part, unseen: Part, test: Part) -> dict[str, object]:
+def run(depth: int, options: Any, train: Part, unseen: Part, test: Part) -> dict[str, Any]:
     """Train one network and measure it on the way."""
     settings = Settings(Constants(ridge=1e-6), warming=options.warming, order="random")
     solver = ADMM(train[0].float(), torch.eye(CLASSES)[train[1]], (NEURONS,) * depth, settings, seed=options.seed)
@@ -100,7 +105,9 @@ def run(depth: int, options: Any, train: Part, unseen: Part, test: Part) -> dict
             options.out.mkdir(parents=True, exist_ok=True)
             torch.save({"solver": solver.state_dict(), "curve": json.dumps(curve), "seconds": seconds}, saved)
     scored = [point for point in curve if "unseen_accuracy" in point]
+    command = f"--hidden {depth} --iterations {options.iterations} --warming {options.warming} --seed {options.seed}"
     return {
+        "command": f"python experiments/admm_paper.py {command}",
         "hidden": [NEURONS] * depth,
         "steps": STEPS,
         "samples": SAMPLES,
