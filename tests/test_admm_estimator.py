@@ -1,5 +1,7 @@
 """`ADMMClassifier`: habits of scikit-learn, true accuracy, checkpoints, refusals."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -113,7 +115,7 @@ def test_history_holds_true_accuracies():
 
 def test_a_checkpoint_repeats_the_run_bit_by_bit(tmp_path):
     X, y = spike_task()
-    path = tmp_path / "run.pt"
+    path = tmp_path / "new" / "run.pt"
     whole = bregma.ADMMClassifier(**SMALL).fit(X, y)
     bregma.ADMMClassifier(**{**SMALL, "iterations": 23}).fit(X, y, checkpoint=path, checkpoint_every=7)
     resumed = bregma.ADMMClassifier(**SMALL).fit(X, y, checkpoint=path)
@@ -151,6 +153,16 @@ def test_partial_fit_carries_weights_to_other_data():
         model.partial_fit(X, np.where(y == "ant", "dog", y))
 
 
+def test_a_pickled_model_predicts_the_same_and_can_go_on():
+    X, y = spike_task()
+    model = bregma.ADMMClassifier(**SMALL).fit(X, y)
+    data = pickle.dumps(model)
+    assert len(data) < 20_000  # the weights, not the membranes and spikes of all samples
+    copy = pickle.loads(data)
+    assert np.array_equal(copy.decision_function(X), model.decision_function(X))
+    assert copy.partial_fit(X, y).n_iter_ == 41
+
+
 def test_what_does_not_fit_is_refused_with_numbers(monkeypatch):
     monkeypatch.setattr(checks, "available_bytes", lambda: 10_000)
     X, y = spike_task()
@@ -165,6 +177,7 @@ def test_what_does_not_fit_is_refused_with_numbers(monkeypatch):
         ({"iterations": 0}, "iterations, measure_every must be >= 1, got 0, 20"),
         ({"rho": -1.0}, "rho must be > 0 and finite, got -1.0"),
         ({"decay": 1.5}, r"decay must be in \[0, 1\], got 1.5"),
+        ({"coding": (1, 0)}, r"coding must be two numbers, the second larger, got \(1, 0\)"),
         ({"init": "ones"}, "init must be one of uniform, forward, got 'ones'"),
         ({"layout": "sideways"}, "layout must be one of time-major, batch-major, got 'sideways'"),
     ],

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bregma.admm.fitting import History
 from bregma.admm.solver import ADMM
-
-History = list[dict[str, Any]]
 
 #: Parameters that may differ between the fit that wrote a checkpoint and the one that goes on from it.
 _FREE = ("iterations", "measure_every", "verbose")
@@ -26,6 +25,7 @@ def identity(parameters: Mapping[str, Any], classes: list[Any], x: Tensor, codes
 
 def save(path: Path, of: str, solver: ADMM, history: History) -> None:
     """Write tensors and plain values only, so that `torch.load(weights_only=True)` reads them; replaced in one move."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     torch.save({"of": of, "history": json.dumps(history), "solver": solver.state_dict()}, part)
     part.replace(path)

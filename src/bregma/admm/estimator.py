@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,17 +17,16 @@ from torch import Tensor
 
 from bregma.admm import checkpoint as checkpoints
 from bregma.admm.checks import Layout, as_codes, as_frames, require_memory
+from bregma.admm.fitting import Data, History, run
 from bregma.admm.forward import forward
 from bregma.admm.losses import LossName
 from bregma.admm.network import Hidden, Network
 from bregma.admm.order import Order
 from bregma.admm.problem import Constants
-from bregma.admm.progress import ProgressBar
 from bregma.admm.settings import Multipliers, Penalties, ReadoutUpdate, Settings, SpikeUpdate
 from bregma.admm.solver import ADMM
 from bregma.admm.start import forward_start, random_start
 
-Data = tuple[Tensor, Tensor]
 Init = Literal["uniform", "forward"]
 
 
@@ -159,14 +159,22 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: a parameter, shape or label that is not allowed; a checkpoint of another run.
             MemoryError: membranes and spikes would not fit.
         """
-        train: Data = self._prepare(X, y, classes=np.unique(np.asarray(y)))
-        held_out = None if validation is None else self._labelled(*validation)
-        self._solver = self._new_solver(*train)
-        self.history_: list[dict[str, Any]] = []
-        path = None if checkpoint is None else Path(checkpoint)
-        if path is not None and path.exists():
-            self.history_ = checkpoints.load(path, self._identity(train), self._solver)
-        self._run(train, held_out, path, checkpoint_every)
+        self._train = train = self._prepare(X, y, classes=np.unique(np.asarray(y)))
+        data = {"train": train}
+        if validation is not None:
+            frames = self._frames(validation[0])
+            data["validation"] = frames, as_codes(validation[1], frames.shape[1], self.classes_)
+        self._solver = solver = self._new_solver(*train)
+        self.history_: History = []
+        save = None
+        if checkpoint is not None:
+            path, of = Path(checkpoint), checkpoints.identity(self.get_params(), self.classes_.tolist(), *train)
+            if path.exists():
+                self.history_ = checkpoints.load(path, of, solver)
+            save = partial(checkpoints.save, path, of, solver, self.history_)
+        options = {"iterations": self.iterations, "measure_every": self.measure_every, "verbose": self.verbose}
+        run(solver, self.history_, data, save=save, save_every=checkpoint_every, **options)
+        self._finish()
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> ADMMClassifier:
@@ -193,10 +201,12 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if first:
             self.history_ = []
             self._solver = self._new_solver(*train)
-        elif not all(torch.equal(new, old) for new, old in zip(train, self._train, strict=True)):
+        elif not all(
+            torch.equal(new, old) for new, old in zip(train, getattr(self, "_train", train[::-1]), strict=True)
+        ):
             self._solver = self._new_solver(*train, weights=self._tensors())
             self._solver.iteration = self.n_iter_
-        self._train: Data = train
+        self._train = train
         self._solver.step()
         self._finish()
         return self
@@ -204,7 +214,7 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def decision_function(self, X: Any) -> NDArray[np.float32]:
         """Scores of a true forward pass: (B, classes), or for two classes that of the second over the first (B,)."""
         check_is_fitted(self, "weights_")
-        scores = self._forward(self._frames(X), self._tensors()).numpy()
+        scores = forward(self._frames(X), self._tensors(), self._constants(), self._network.correlations).numpy()
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -221,6 +231,8 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"iterations, measure_every must be >= 1, got {self.iterations}, {self.measure_every}")
         if self.init not in get_args(Init):
             raise ValueError(f"init must be one of {', '.join(get_args(Init))}, got {self.init!r}")
+        if not self.coding[0] < self.coding[1]:
+            raise ValueError(f"coding must be two numbers, the second larger, got {self.coding}")
         if len(classes) < 2:
             raise ValueError(f"y must hold at least two classes, got {classes.tolist()}")
         x = as_frames(X, self.layout)
@@ -242,52 +254,20 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             start = random_start(x, self._network.sizes, self._constants(), generator, self._network.correlations)
         return ADMM(x, y, tuple(self.hidden), self._settings(), frame_shape=self.frame_shape, seed=seed, start=start)
 
-    def _run(self, train: Data, held_out: Data | None, path: Path | None, save_every: int) -> None:
-        self._train = train
-        bar = ProgressBar(self.iterations) if self.verbose else None
-        try:
-            while self._solver.iteration < self.iterations:
-                self._solver.step()
-                done, point = self._solver.iteration, None
-                if done % self.measure_every == 0 or done == self.iterations:
-                    point = self._measure(train, held_out)
-                    self.history_.append(point)
-                if path is not None and (done % save_every == 0 or done == self.iterations):
-                    checkpoints.save(path, self._identity(train), self._solver, self.history_)
-                if bar is not None:
-                    bar.show(done, point)
-        finally:
-            if bar is not None:
-                bar.stop()
-        self._finish()
-
     def _finish(self) -> None:
         self.weights_ = [weight.numpy().copy() for weight in self._solver.variables.weights]
         self.n_iter_ = self._solver.iteration
 
-    def _measure(self, train: Data, held_out: Data | None) -> dict[str, Any]:
-        point = {"iteration": self._solver.iteration, **self._solver.measure()}
-        for name, data in (("train", train), ("validation", held_out)):
-            if data is not None:
-                scores = self._forward(data[0], self._solver.variables.weights)
-                point[f"{name}_accuracy"] = float((scores.argmax(1) == data[1]).double().mean())
-        return point
-
-    def _identity(self, train: Data) -> str:
-        return checkpoints.identity(self.get_params(), self.classes_.tolist(), *train)
+    def __getstate__(self) -> dict[str, Any]:
+        """State without membranes, spikes and data; `partial_fit` after a copy starts them from a forward pass."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in ("_solver", "_train")}
 
     def _frames(self, X: Any) -> Tensor:
         x = as_frames(X, self.layout)
         if x.shape[2] != self.n_features_in_:
             raise ValueError(f"X must have {self.n_features_in_} inputs as in fit, got {x.shape[2]}")
         return x
-
-    def _labelled(self, X: Any, y: Any) -> Data:
-        x = self._frames(X)
-        return x, as_codes(y, x.shape[1], self.classes_)
-
-    def _forward(self, x: Tensor, weights: list[Tensor]) -> Tensor:
-        return forward(x, weights, self._constants(), self._network.correlations)
 
     def _tensors(self) -> list[Tensor]:
         return [torch.from_numpy(weight) for weight in self.weights_]
