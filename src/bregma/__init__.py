@@ -9,26 +9,38 @@ Change one line of a PyTorch script and the network it trains is sparse:
 >>> bregma.density(net)
 1.0
 
-`bregma.ADMMClassifier` trains without gradients. Spiking layers are in `bregma.nn`, the data sets in `bregma.data`, the penalties in `bregma.prox`.
+`bregma.ADMMClassifier` trains without gradients. Spiking layers are in `bregma.nn`, the data sets in `bregma.data`, the
+penalties in `bregma.prox`.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from typing import TYPE_CHECKING, Any
-
-from bregma.optim import AdaBreg, LinBreg, ProxSGD, param_groups
-from bregma.sparsity import density
-
 if TYPE_CHECKING:
     from bregma.admm import ADMMClassifier
+    from bregma.optim import AdaBreg, LinBreg, ProxSGD, param_groups
+    from bregma.sparsity import density
 
 __all__ = ["ADMMClassifier", "AdaBreg", "LinBreg", "ProxSGD", "__version__", "density", "param_groups"]
 
+_HOME = {
+    "ADMMClassifier": "bregma.admm",
+    "AdaBreg": "bregma.optim",
+    "LinBreg": "bregma.optim",
+    "ProxSGD": "bregma.optim",
+    "density": "bregma.sparsity",
+    "param_groups": "bregma.optim",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Import late what takes scikit-learn, a second that the rest should not cost."""
-    if name == "ADMMClassifier":
-        from bregma.admm import ADMMClassifier
-
-        return ADMMClassifier
+    """Import a public name at its first use, so that ``bregma --help`` need not wait for torch."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -172,8 +172,16 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if path.exists():
                 self.history_ = checkpoints.load(path, of, solver)
             save = partial(checkpoints.save, path, of, solver, self.history_)
-        options = {"iterations": self.iterations, "measure_every": self.measure_every, "verbose": self.verbose}
-        run(solver, self.history_, data, save=save, save_every=checkpoint_every, **options)
+        run(
+            solver,
+            self.history_,
+            data,
+            iterations=self.iterations,
+            measure_every=self.measure_every,
+            save=save,
+            save_every=checkpoint_every,
+            verbose=self.verbose,
+        )
         self._finish()
         return self
 
@@ -201,9 +209,7 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if first:
             self.history_ = []
             self._solver = self._new_solver(*train)
-        elif not all(
-            torch.equal(new, old) for new, old in zip(train, getattr(self, "_train", train[::-1]), strict=True)
-        ):
+        elif not self._holds(train):
             self._solver = self._new_solver(*train, weights=self._tensors())
             self._solver.iteration = self.n_iter_
         self._train = train
@@ -253,6 +259,10 @@ class ADMMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             generator = torch.Generator().manual_seed(seed)
             start = random_start(x, self._network.sizes, self._constants(), generator, self._network.correlations)
         return ADMM(x, y, tuple(self.hidden), self._settings(), frame_shape=self.frame_shape, seed=seed, start=start)
+
+    def _holds(self, train: Data) -> bool:
+        """Whether the solver's membranes and spikes are those of these data."""
+        return hasattr(self, "_train") and all(map(torch.equal, train, self._train))
 
     def _finish(self) -> None:
         self.weights_ = [weight.numpy().copy() for weight in self._solver.variables.weights]

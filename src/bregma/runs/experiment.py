@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from bregma import prox
-
 Method = Literal["adabreg", "adam", "linbreg", "proxsgd"]
 Schedule = Literal["cosine", "onecycle", "constant"]
 Init = Literal["anchored", "shrink", "sparse"]
@@ -51,9 +49,9 @@ class Experiment:
         method: optimizer.
         lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam ignores it.
         penalty: penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns, nuclear,
-            none.
-        init: how training starts. anchored: dense; shrink: dense, shrunk by lam at the first step; sparse: a random
-            part of the connections.
+            none; adam has none.
+        init: how adabreg and linbreg start. anchored: dense; shrink: dense, shrunk by lam at the first step; sparse: a
+            random part of the connections.
         init_density: share of the connections that a sparse start keeps.
         lr: learning rate; with a schedule, the highest.
         schedule: course of the learning rate over all steps. cosine: down to a thousandth; onecycle: up, then down;
@@ -94,6 +92,8 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        from bregma import prox  # imports torch: late, so that the command line can catch an interrupt meanwhile
+
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), field.default)
         if prox.get(self.penalty).min_ndim > 2:
