@@ -14,7 +14,7 @@ Spiking layers are in `bregma.nn`, the data sets in `bregma.data`, the penalties
 
 __version__ = "0.1.0"
 
-from bregma.optim import AdaBreg, LinBreg, ProxSGD, param_groups
+from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
 from bregma.sparsity import density
 
-__all__ = ["AdaBreg", "LinBreg", "ProxSGD", "__version__", "density", "param_groups"]
+__all__ = ["AdaBreg", "LinBreg", "ProxSGD", "TargetDensity", "__version__", "density", "param_groups"]
