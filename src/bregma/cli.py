@@ -99,7 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_run(words))
     except BrokenPipeError:
         sys.exit(1)
-    except (ValueError, TypeError, OSError) as error:
+    except KeyboardInterrupt:
+        print("bregma: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, TypeError, OSError, MemoryError) as error:
         print(f"bregma: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -146,18 +149,21 @@ def _train(command: Train) -> int:
         if command.out or experiment != recipe(experiment.data, experiment.method):
             raise ValueError("resume goes on with the settings of the run; leave the other options out")
         experiment = folder.config().experiment
+    else:
+        folder.require_new()
     splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)
     if not command.resume:
         folder.create(describe(experiment, splits))
     with _StopOnInterrupt() as stop, ProgressBar(_console, experiment) as bar:
         summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
     if summary is None:
-        _console.print(f"stopped; go on with: bregma train --resume {folder.path}")
+        _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
         return 130
     report = write_report([folder])
     _console.print(
-        f"test accuracy {summary['test_accuracy']:.2%} at density {summary['density']:.3f} "
-        f"({summary['nonzero']:,} of {summary['parameters']:,} parameters are not zero) in {summary['seconds']:.0f} s"
+        f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f} "
+        f"({summary['nonzero']:,} of {summary['parameters']:,} parameters), {summary['seconds']:.0f} s",
+        soft_wrap=True,
     )
     print(report)
     return 0

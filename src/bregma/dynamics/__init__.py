@@ -1,7 +1,10 @@
 """The physics of spiking neurons: one recurrence, its surrogate derivatives, axonal delays."""
 
-from bregma.dynamics.delays import delayed_recurrent_lif, spread_at
-from bregma.dynamics.lif import RESETS, Reset, integrate, lif, recurrent_lif
+from bregma.dynamics.backend import get_backend, set_backend, use_backend
+from bregma.dynamics.delays import spread_at
+from bregma.dynamics.dispatch import delayed_recurrent_lif, integrate, lif, recurrent_lif
+from bregma.dynamics.events import linear
+from bregma.dynamics.lif import RESETS, Reset
 from bregma.dynamics.surrogate import ATan, Box, FastSigmoid, Surrogate, Triangle, spike
 
 __all__ = [
@@ -13,9 +16,13 @@ __all__ = [
     "Surrogate",
     "Triangle",
     "delayed_recurrent_lif",
+    "get_backend",
     "integrate",
     "lif",
+    "linear",
     "recurrent_lif",
+    "set_backend",
     "spike",
     "spread_at",
+    "use_backend",
 ]

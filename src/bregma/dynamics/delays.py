@@ -144,18 +144,8 @@ def delayed_recurrent_lif(
         tensor([[1., 0., 0., 0., 0.],
                 [0., 0., 0., 1., 0.]])
     """
-    check_current(current, None)
-    batch, n = current.shape[1:]
-    check_weight(weight, n)
-    check_delays(delays, spread, n)
-    if slots is None:
-        slots = slots_needed(delays, spread)
-    check_number("slots", slots, "None or >= 1", slots >= 1)
-    if state is not None:
-        rows = state.shape[0] if isinstance(state, Tensor) and state.dim() else 1
-        check_state("state", state, (max(rows, 1), batch, n), "(1 + k, B, n)", current)
-        slots = max(slots, rows - 1)
-
+    slots = check_delayed(current, weight, delays, spread, state, slots)
+    rows = 1 if state is None else state.shape[0]
     step = membrane_step(reset)
     decay = like_current("decay", decay, current)
     threshold = like_current("threshold", threshold, current)
@@ -179,6 +169,24 @@ def delayed_recurrent_lif(
         train.append(spikes)
     check_membrane(membrane)
     return torch.stack(train), torch.cat([membrane[None], pending])
+
+
+def check_delayed(
+    current: Tensor, weight: Tensor, delays: Tensor, spread: Tensor | float, state: Tensor | None, slots: int | None
+) -> int:
+    """Raise if what goes into `delayed_recurrent_lif` does not fit together; the number of slots it works with."""
+    check_current(current, None)
+    batch, n = current.shape[1:]
+    check_weight(weight, n)
+    check_delays(delays, spread, n)
+    if slots is None:
+        slots = slots_needed(delays, spread)
+    check_number("slots", slots, "None or >= 1", slots >= 1)
+    if state is None:
+        return slots
+    rows = state.shape[0] if isinstance(state, Tensor) and state.dim() else 1
+    check_state("state", state, (max(rows, 1), batch, n), "(1 + k, B, n)", current)
+    return max(slots, rows - 1)
 
 
 def check_delays(delays: Tensor, spread: Tensor | float, n: int) -> None:

@@ -2,7 +2,9 @@
 
 from bregma.nn.delayed import DelayedRecurrentLIF
 from bregma.nn.layers import LIF, Readout, RecurrentLIF
+from bregma.nn.linear import SpikeLinear
 from bregma.nn.models import ReadoutLayer, SpikingLayer, SpikingMLP
+from bregma.nn.recompute import Recompute
 from bregma.nn.record import Record
 
 __all__ = [
@@ -10,8 +12,10 @@ __all__ = [
     "DelayedRecurrentLIF",
     "Readout",
     "ReadoutLayer",
+    "Recompute",
     "Record",
     "RecurrentLIF",
+    "SpikeLinear",
     "SpikingLayer",
     "SpikingMLP",
 ]

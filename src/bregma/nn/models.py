@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from bregma.dynamics import ATan, Reset, Surrogate
 from bregma.nn.layers import LIF, Readout, RecurrentLIF
+from bregma.nn.linear import SpikeLinear
 
 
 class SpikingLayer(nn.Module):
@@ -99,7 +100,7 @@ class SpikingMLP(nn.Module):
             return LIF(decay, threshold, reset=reset, detach_reset=detach_reset, surrogate=surrogate)
 
         def dense(fan_in: int, fan_out: int) -> nn.Linear:
-            linear = nn.Linear(fan_in, fan_out)
+            linear = SpikeLinear(fan_in, fan_out)
             nn.init.uniform_(linear.weight, -gain / fan_in**0.5, gain / fan_in**0.5)
             nn.init.zeros_(linear.bias)
             return linear
@@ -108,7 +109,7 @@ class SpikingMLP(nn.Module):
         self.hidden = nn.ModuleList(
             SpikingLayer(dense(fan_in, size), neurons(size)) for fan_in, size in zip(sizes, hidden, strict=False)
         )
-        self.readout = ReadoutLayer(nn.Linear(sizes[-1], classes), Readout(readout_decay))
+        self.readout = ReadoutLayer(SpikeLinear(sizes[-1], classes), Readout(readout_decay))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of frames (T, B, ...)."""

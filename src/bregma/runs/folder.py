@@ -79,10 +79,14 @@ class RunFolder:
         """The page a person looks at."""
         return self.path / "report.html"
 
-    def create(self, config: Config) -> None:
-        """Make the folder and write ``config.toml``; refuse a folder that already holds a run."""
+    def require_new(self) -> None:
+        """Refuse a folder that already holds a run."""
         if (self.path / "config.toml").exists():
             raise ValueError(f"out: {self.path} already holds a run; choose another folder, or go on with --resume")
+
+    def create(self, config: Config) -> None:
+        """Make the folder and write ``config.toml``; refuse a folder that already holds a run."""
+        self.require_new()
         self.path.mkdir(parents=True, exist_ok=True)
         document = {
             "format": FORMAT,
