@@ -137,7 +137,7 @@ def test_spread_is_saved_and_delays_are_rounded_for_inference(name):
         (lambda: small("shd", delayed=(True,)), r"delayed must say as many layers as hidden, got \(True,\)"),
         (lambda: small("shd", hidden=(4, 0)), r"inputs, hidden and classes must be >= 1, got 140, \(4, 0\), 20"),
         (lambda: small("shd")(torch.rand(5, 2, 139)), r"x must be \(T, B, 140\)"),
-        (lambda: bregma.nn.DelayedRecurrentLIF(4, dropout=1.0), r"dropout must be in \[0, 1\), got 1.0"),
+        (lambda: bregma.nn.DelayedRecurrentLIF(4, dropout=1.0), r"dropout must be in \[0, 1\), got 1"),
     ],
 )
 def test_says_what_is_wrong(call, message):

@@ -6,7 +6,8 @@ arXiv 2509.24852; arXiv 2603.16462 trains them with linearized Bregman iteration
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -95,9 +96,7 @@ _SSC = Architecture(
     leaky_readout=False,
     kaiming=False,
 )
-_PSMNIST = Architecture(
-    **{**vars(_SSC), "inputs": 1, "hidden": (64, 212, 212), "classes": 10, "recurrent_dropout": 0.2}
-)
+_PSMNIST = replace(_SSC, inputs=1, hidden=(64, 212, 212), classes=10, recurrent_dropout=0.2)
 
 #: The published networks by data set.
 ARCHITECTURES: dict[str, Architecture] = {"shd": _SHD, "ssc": _SSC, "psmnist": _PSMNIST}
@@ -210,7 +209,7 @@ class _HiddenLayer(nn.Module):
         super().__init__()
         self.linear = _dense(a, fan_in, size)
         self.norm = nn.BatchNorm1d(size) if a.norm else None
-        neuron = {
+        neuron: dict[str, Any] = {
             "reset": a.reset,
             "strict": False,  # at threshold a neuron fires
             "detach_reset": a.detach_reset,
@@ -233,9 +232,8 @@ class _HiddenLayer(nn.Module):
         if self.norm is not None:
             current = self.norm(current.flatten(0, 1)).view_as(current)
         if self.drop_spikes:
-            spikes, _ = self.neurons(current)
-            return self._drop(spikes)
-        spikes, _ = self.neurons(self._drop(current))
+            return self._drop(self.neurons(current)[0])
+        spikes: Tensor = self.neurons(self._drop(current))[0]
         return spikes
 
     def _drop(self, x: Tensor) -> Tensor:
