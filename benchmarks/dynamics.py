@@ -3,10 +3,11 @@
     python benchmarks/dynamics.py [--only NAME] [--json PATH] [--rounds N]
 
 Training is forward, backward and weight gradients; inference is forward. The contestants take turns, round by round, on
-the same weights and inputs; figures are medians over the rounds of CPU milliseconds of the whole process, with two
-threads of wall-clock milliseconds. ``floor_ms`` is what this machine needs at least for the parts that neither sparsity
-nor fusion can remove: the dense products of the backward pass at the speed of the best product measured in the same
-run, and one read or write of each (T, B, n) tensor that must exist. Peers are skipped where they are not installed.
+the same weights and inputs; figures are medians over the rounds of CPU milliseconds of the whole process, all threads
+together, because a machine that does other work too makes wall-clock times useless. ``floor_ms`` is what this machine
+needs at least for the parts that neither sparsity nor fusion can remove: the dense products of the backward pass at the
+speed of the best product measured in the same run, and one read or write of each (T, B, n) tensor that must exist.
+Peers are skipped where they are not installed.
 """
 
 import argparse
@@ -43,15 +44,15 @@ class Row:
     at_most: bool = False
 
 
-def milliseconds(runs: list[Run], rounds: int, clock: Callable[[], float]) -> list[float]:
+def milliseconds(runs: list[Run], rounds: int) -> list[float]:
     """Median of each over the rounds, in which they take turns; the first round only warms up."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(rounds + 1):
         for run, kept in zip(runs, times, strict=True):
-            start = clock()
+            start = time.process_time()
             run()
             if turn:
-                kept.append(1e3 * (clock() - start))
+                kept.append(1e3 * (time.process_time() - start))
     return [statistics.median(kept) for kept in times]
 
 
@@ -89,14 +90,13 @@ def networks(row: Row, rounds: int) -> dict[str, Any]:
     """A network of ours against the same of a peer."""
     assert row.work is not None
     frames, make = row.work.frames(), infer if "inference" in row.name else train
-    clock = time.process_time if row.threads == 1 else time.perf_counter
-    ours, theirs = milliseconds([make(net(row.work), frames) for net in (Ours, PEERS[row.against])], rounds, clock)
-    return {"ours_ms": ours, "theirs_ms": theirs, "floor_ms": floor(row.work, make is train) / row.threads}
+    ours, theirs = milliseconds([make(net(row.work), frames) for net in (Ours, PEERS[row.against])], rounds)
+    return {"ours_ms": ours, "theirs_ms": theirs, "floor_ms": floor(row.work, make is train)}
 
 
 def delays(row: Row, rounds: int) -> dict[str, Any]:
     """The layer with axonal delays against its formulation with one product per slot."""
-    ours, theirs = milliseconds([delayed(), delayed_per_slot()], rounds, time.process_time)
+    ours, theirs = milliseconds([delayed(), delayed_per_slot()], rounds)
     layer = replace(SHD, sizes=(256, 256), recurrent=(True,))
     return {"ours_ms": ours, "theirs_ms": theirs, "floor_ms": floor(layer, training=True)}
 
@@ -104,13 +104,13 @@ def delays(row: Row, rounds: int) -> dict[str, Any]:
 def growth(row: Row, rounds: int) -> dict[str, Any]:
     """Four times the steps against once."""
     works = [replace(SHD, steps=steps) for steps in (400, 100)]
-    ours, theirs = milliseconds([train(Ours(work), work.frames()) for work in works], rounds, time.process_time)
+    ours, theirs = milliseconds([train(Ours(work), work.frames()) for work in works], rounds)
     return {"ours_ms": ours, "theirs_ms": theirs, "floor_ms": floor(works[0], training=True), "ratio": ours / theirs}
 
 
 def memory(row: Row, rounds: int) -> dict[str, Any]:
     """Peak resident bytes of a training step above those before it, each in a process of its own."""
-    ours, theirs = peak_bytes("Ours"), peak_bytes(row.against)
+    ours, theirs = (statistics.median(peak_bytes(net) for _ in range(3)) for net in ("Ours", row.against))
     return {"ours_mb": ours / 1e6, "theirs_mb": theirs / 1e6, "ratio": ours / theirs}
 
 
@@ -159,7 +159,9 @@ def run(row: Row, rounds: int) -> dict[str, Any]:
     if "ratio" not in measured:
         measured["ratio"] = measured["theirs_ms"] / measured["ours_ms"]
     met = measured["ratio"] <= row.target if row.at_most else measured["ratio"] >= row.target
-    entry = {"name": row.name, "work": str(row.work or row.name), "against": row.against, **measured}
+    work = f"{row.work or row.name}{', inference' if 'inference' in row.name else ''}"
+    times = dict.fromkeys(("ours_ms", "theirs_ms", "floor_ms"))  # null where a row has none
+    entry = {"name": row.name, "work": work, "against": row.against, **times, **measured}
     bound = {"target": row.target, "at_most": row.at_most, "met": met}
     return (
         {key: round(v, 3) if isinstance(v, float) else v for key, v in entry.items()} | bound | {"threads": row.threads}
@@ -168,7 +170,7 @@ def run(row: Row, rounds: int) -> dict[str, Any]:
 
 def show(entry: dict[str, Any]) -> None:
     sign = "<=" if entry["at_most"] else ">="
-    times = "  ".join(f"{key} {entry[key]:.1f}" for key in entry if key.endswith(("_ms", "_mb")))
+    times = "  ".join(f"{key} {entry[key]:.1f}" for key in entry if key.endswith(("_ms", "_mb")) and entry[key])
     verdict = "" if entry["met"] else "  SHORT"
     print(
         f"{entry['name']:22}{entry['against']:32}{entry['ratio']:7.2f} {sign} {entry['target']:<5}{times}{verdict}",
@@ -178,9 +180,9 @@ def show(entry: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=[row.name for row in ROWS])
-    parser.add_argument("--json", type=Path, default=RESULTS)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=[row.name for row in ROWS], help="one row instead of all")
+    parser.add_argument("--json", type=Path, help=f"where to write the results (default, without --only: {RESULTS})")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default: %(default)s)")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # the peers' own
     entries = []
@@ -192,8 +194,9 @@ def main() -> None:
                 print(f"{row.name:22}{row.against:32} skipped: {missing}")
                 continue
             show(entries[-1])
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    path = args.json or (None if args.only else RESULTS)
+    if path:
+        path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

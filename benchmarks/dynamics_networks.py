@@ -25,6 +25,12 @@ class Work:
     gains: tuple[float, ...]
     recurrent: tuple[bool, ...]
 
+    def __str__(self) -> str:
+        sizes = "-".join(
+            f"{n}{' recurrent' * own}" for n, own in zip(self.sizes, (False, *self.recurrent), strict=True)
+        )
+        return f"{self.name}: T {self.steps}, B {self.batch}, {sizes}, {self.density:.0%} input density"
+
     def short(self) -> "Work":
         """The same on a few steps of a few samples."""
         return replace(self, steps=4, batch=4)

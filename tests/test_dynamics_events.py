@@ -1,5 +1,9 @@
 """Products with spikes against the dense products of torch, and how bits travel with their tensor."""
 
+import copy
+import pickle
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -112,6 +116,22 @@ def test_bits_do_not_survive_a_change_in_place(packs):
     assert len(packs) == 1
 
 
+def test_copies_do_not_take_bits_along(packs):
+    dense = SpikeLinear(7, 3)
+    spikes, _ = LIF(0.9)(torch.full((2, 1, 7), 2.0))
+    dense(copy.deepcopy(spikes))
+    dense(pickle.loads(pickle.dumps(spikes)))
+    assert len(packs) == 2
+
+
+def test_bits_die_with_their_tensor():
+    spikes, _ = LIF(0.9)(torch.full((2, 1, 7), 2.0))
+    bits = weakref.ref(events.recall(spikes))
+    assert bits() is not None
+    del spikes
+    assert bits() is None
+
+
 def test_inference_mode():
     dense = SpikeLinear(7, 3)
     with torch.inference_mode():
@@ -183,12 +203,24 @@ def test_what_the_kernels_do_not_do_goes_to_torch(packs):
     assert not packs
 
 
-def test_a_wrong_weight():
+def test_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"weight must be \(n_out, 4\)"):
         dynamics.linear(torch.ones(2, 4), torch.randn(3, 5))
+    with pytest.raises(ValueError, match=r"bias must be \(3,\) of torch.float32, got \(9,\)"):
+        dynamics.linear(torch.ones(2, 4), torch.randn(3, 4), torch.randn(9))
+    assert dynamics.linear(torch.ones(2, 4), torch.randn(0, 4)).shape == (2, 0)
 
 
-def test_activity_is_counted():
+@pytest.mark.parametrize("zeros", [0.0, 0.9, 0.98])
+@pytest.mark.parametrize("density", [0.02, 0.6])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_every_kernel(zeros, density, dtype):
+    """Sizes beyond a vector, a panel and a tile; shares on both sides of every switch."""
+    assert_same(sparse_input(8, (300, 150), density, graded=True), 130, zeros=zeros, dtype=dtype)
+    assert_same(sparse_input(9, (300, 150), density), 130, zeros=zeros, dtype=dtype)
+
+
+def test_values_are_counted():
     bits, graded = torch.ops.bregma.pack(torch.tensor([[0.0, 1.0, 2.0, 0.0]]))
-    assert events._share(bits, 4) == 0.5
+    assert bits.item() == 0b0110
     assert graded.item() == 1

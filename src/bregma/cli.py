@@ -105,6 +105,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, TypeError, OSError, MemoryError) as error:
         print(f"bregma: {error}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        print(f"bregma: {str(error).partition('] ')[2] or error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _run(words: list[str]) -> int:
@@ -149,7 +154,7 @@ def _train(command: Train) -> int:
     experiment = command.experiment()
     folder = RunFolder(command.resume or command.out or _new_folder(experiment))
     if command.resume:
-        if command.out or experiment != recipe(experiment.data, experiment.method):
+        if command.out or experiment != recipe():
             raise ValueError("resume goes on with the settings of the run; leave the other options out")
         experiment = folder.config().experiment
     else:
@@ -218,6 +223,10 @@ def _evaluate(command: Evaluate) -> int:
     if tuple(splits.test.frame_shape) != config.frame_shape:
         raise ValueError(
             f"data: frames of {name} are {tuple(splits.test.frame_shape)}, the network takes {config.frame_shape}"
+        )
+    if len(splits.test.classes) > len(config.classes):
+        raise ValueError(
+            f"data: {name} has {len(splits.test.classes)} classes, the network knows {len(config.classes)}"
         )
     torch.set_num_threads(config.experiment.threads)
     net = build_network(config)

@@ -31,6 +31,9 @@ STEPS = 100
 
 SUFFIXES = (".h5", ".h5.zip", ".h5.gz")
 
+#: A file without names of classes has one for each number up to its highest label; a damaged label must not make 2**60.
+MOST_CLASSES = 100_000
+
 
 class SpikeFile:
     """One HDF5 file in this layout, opened anew in each process that reads from it.
@@ -67,7 +70,7 @@ class SpikeFile:
                 raise ValueError(f"{path}: {name} must be lists of {_KINDS[kind]}, got {element or file[name].dtype}")
         named = self._read(lambda: file["extra/keys"][()]) if "extra/keys" in file else None
         if named is None:
-            named = range(1 + int(check_labels(labels, np.iinfo(np.int64).max, f"{path}: labels").max()))
+            named = range(1 + int(check_labels(labels, MOST_CLASSES, f"{path}: labels").max()))
         self.classes = tuple(key.decode("utf-8") if isinstance(key, bytes) else str(key) for key in named)
         self.synthetic = "synthetic" in str(file.attrs.get("source", ""))
         self.labels = check_labels(labels, len(self.classes), f"{path}: labels")

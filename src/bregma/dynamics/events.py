@@ -3,39 +3,38 @@
 A spike train travels as the dense tensor of zeros and ones that every torch function takes, and carries its bits along,
 one per neuron and time step, from the layer that fired to the products that follow. A tensor that comes without bits,
 an input or the output of another function, is packed when it is multiplied. A tensor changed in place since has lost
-its bits. How many bits are set decides at each call whether the product goes over them or is a dense one.
+its bits. How many bits are set decides at each call how the product is done: `bregma.dynamics.products`.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from bregma.dynamics import memory
+from bregma.dynamics import memory, products
 from bregma.dynamics.backend import get_backend
-from bregma.dynamics.kernels import Array, as_bits, words_for
-from bregma.dynamics.kernels_dense import dense_product, dense_weight_gradient, panels
-from bregma.dynamics.kernels_events import count_events, pack, product, unpack, weight_gradient
+from bregma.dynamics.kernels import as_bits, words_for
+from bregma.dynamics.kernels_events import pack
 from bregma.dynamics.ops import array, once_differentiable, operator
+from bregma.dynamics.products import LEAST_ROWS, Train
 from bregma.dynamics.threads import over_rows
 
-# Shares of non-zero entries up to which the event products were measured to be the faster ones.
-FORWARD_SHARE = 0.25
-GRADIENT_SHARE = 0.25
-_LEAST_ROWS = 64  # per thread
+# Beside the tensors, not on them: a copy or a pickle must not take bits along that changes in place then outdate.
+_carried = WeakTensorKeyDictionary()
 
 
 def remember(spikes: Tensor, bits: Tensor) -> None:
     """Let ``spikes`` carry its bits."""
     if not torch.compiler.is_compiling() and not spikes.is_inference():
-        spikes._bregma_bits = bits, spikes._version  # type: ignore[attr-defined]
+        _carried[spikes] = bits, spikes._version
 
 
 def recall(spikes: Tensor) -> Tensor | None:
     """The bits of ``spikes``, unless it carries none or was changed since."""
     if torch.compiler.is_compiling() or spikes.is_inference():
         return None
-    bits, version = getattr(spikes, "_bregma_bits", (None, None))
+    bits, version = _carried.get(spikes, (None, None))
     return bits if version == spikes._version else None
 
 
@@ -53,17 +52,22 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., n_out).
 
+    Raises:
+        ValueError: shapes that do not fit.
+
     Example:
         >>> linear(torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[1.0, 2.0, 3.0]]))
         tensor([[2.]])
     """
     ours = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and weight.dtype == x.dtype
-    if get_backend() == "torch" or not ours or x.numel() == 0:
+    if get_backend() == "torch" or not ours or x.numel() == 0 or weight.numel() == 0:
         return torch.nn.functional.linear(x, weight, bias)
     if weight.dim() != 2 or weight.shape[1] != x.shape[-1]:
-        raise ValueError(
-            f"weight must be (n_out, {x.shape[-1]}) for x of shape {tuple(x.shape)}, got {tuple(weight.shape)}"
-        )
+        came, allowed = tuple(weight.shape), f"(n_out, {x.shape[-1]})"
+        raise ValueError(f"weight must be {allowed} for x of shape {tuple(x.shape)}, got {came}")
+    if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype):
+        given = f"{tuple(bias.shape)} of {bias.dtype}"
+        raise ValueError(f"bias must be ({weight.shape[0]},) of {x.dtype}, got {given}")
     bits, graded = recall(x), None
     if bits is None:
         bits, graded = torch.ops.bregma.pack(x)
@@ -71,12 +75,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return out
 
 
+def unpacked(bits: Tensor, n: int, dtype: torch.dtype) -> Tensor:
+    """The zeros and ones (..., n) that ``bits`` stand for."""
+    rows = _train(None, bits, None, n).dense(dtype)
+    return torch.from_numpy(rows).view(*bits.shape[:-1], n)
+
+
 def _pack(x: Tensor) -> tuple[Tensor, Tensor]:
     n_rows = x.numel() // x.shape[-1]
     bits = memory.empty((*x.shape[:-1], words_for(x.shape[-1])), torch.int64)
     graded = torch.empty(n_rows, dtype=torch.int64)
     arrays = array(x).reshape(n_rows, -1), as_bits(array(bits)).reshape(n_rows, -1), array(graded)
-    over_rows(lambda first, last: pack(*arrays, first, last), n_rows, _LEAST_ROWS)
+    over_rows(lambda first, last: pack(*arrays, first, last), n_rows, LEAST_ROWS)
     return bits, graded.sum()
 
 
@@ -85,35 +95,22 @@ def _pack_shapes(x: Tensor) -> tuple[Tensor, Tensor]:
     return bits, x.new_empty((), dtype=torch.int64)
 
 
-def _share(bits: Tensor, n: int) -> float:
-    """Share of bits set, the activity."""
+def _train(x: Tensor | None, bits: Tensor, graded: Tensor | None, n: int) -> Train:
     rows = as_bits(array(bits)).reshape(-1, bits.shape[-1])
-    return float(count_events(rows)) / (rows.shape[0] * n)
+    values = None if x is None else x.detach().reshape(-1, n)
+    return Train(rows, n, values, graded is not None and graded.item() > 0)
+
+
+def pack_rows(x: Tensor) -> Train:
+    """The non-zeros of x (rows, n)."""
+    return _train(x, *_pack(x), x.shape[1])
 
 
 def _linear(x: Tensor, bits: Tensor, graded: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
     n_out, n_in = weight.shape
-    values = array(x).reshape(-1, n_in)
     out = memory.empty((*x.shape[:-1], n_out), x.dtype)
-    rows = out.view(-1, n_out)
-    if _share(bits, n_in) > FORWARD_SHARE:
-        _dense_product(values, array(weight.t()), array(rows))
-        return out if bias is None else out.add_(bias)
-    events = as_bits(array(bits)).reshape(-1, bits.shape[-1])
-    start = weight.new_zeros(n_out) if bias is None else bias
-    arguments = values, _is_graded(graded), events, array(weight.t()), array(start), array(rows)
-    over_rows(lambda first, last: product(*arguments, first, last), rows.shape[0], _LEAST_ROWS)
+    products.forward(_train(x, bits, graded, n_in), weight.detach(), bias, out.view(-1, n_out))
     return out
-
-
-def _dense_product(x: Array, weight: Array, out: Array) -> None:
-    """``out = x @ weight``."""
-    cut = panels(weight)
-    over_rows(lambda first, last: dense_product(x, cut, out, first, last), x.shape[0], _LEAST_ROWS)
-
-
-def _is_graded(graded: Tensor | None) -> bool:
-    return graded is not None and graded.item() > 0
 
 
 def _linear_shapes(x: Tensor, bits: Tensor, graded: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -123,52 +120,15 @@ def _linear_shapes(x: Tensor, bits: Tensor, graded: Tensor | None, weight: Tenso
 def _linear_backward(
     grad: Tensor, x: Tensor | None, bits: Tensor, graded: Tensor | None, weight: Tensor, need_x: bool, need_weight: bool
 ) -> tuple[Tensor, Tensor]:
-    grad = grad.contiguous()
-    rows = grad.view(-1, weight.shape[0])
+    n_out, n_in = weight.shape
+    rows = grad.reshape(-1, n_out).contiguous()
     grad_x, grad_weight = grad.new_empty(0), grad.new_empty(0)
     if need_x:
-        grad_x = memory.empty((*grad.shape[:-1], weight.shape[1]), grad.dtype)
-        _dense_product(array(rows), array(weight), array(grad_x.view(-1, weight.shape[1])))
-    if need_weight and _share(bits, weight.shape[1]) > GRADIENT_SHARE:
-        dense = unpacked(bits, weight.shape[1], weight.dtype) if x is None else x
-        grad_weight = _dense_weight_gradient(dense.reshape(-1, weight.shape[1]), rows)
-    elif need_weight:
-        grad_weight = _weight_gradient(rows, x, bits, graded, weight)
+        grad_x = memory.empty((*grad.shape[:-1], n_in), grad.dtype)
+        products.multiply(array(rows), weight, array(grad_x).reshape(-1, n_in))
+    if need_weight:
+        grad_weight = products.weight_gradient(_train(x, bits, graded, n_in), rows)
     return grad_x, grad_weight
-
-
-def _dense_weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    out = memory.empty((grad.shape[1], x.shape[1]), grad.dtype)
-    arrays = array(x), array(grad), array(out)
-    over_rows(lambda first, last: dense_weight_gradient(*arrays, first, last), out.shape[0], _LEAST_ROWS)
-    return out
-
-
-def weight_gradient_of(x: Tensor, grad: Tensor) -> Tensor:
-    """``grad.T @ x`` for x (rows, n_in) and grad (rows, n_out), over the non-zeros of x if these are few."""
-    bits, graded = _pack(x)
-    if _share(bits, x.shape[1]) > GRADIENT_SHARE:
-        return _dense_weight_gradient(x, grad)
-    return _weight_gradient(grad, x, bits, graded, grad.new_empty(grad.shape[1], x.shape[1]))
-
-
-def _weight_gradient(grad: Tensor, x: Tensor | None, bits: Tensor, graded: Tensor | None, weight: Tensor) -> Tensor:
-    n_out, n_in = weight.shape
-    values = array(grad if x is None else x.reshape(-1, n_in))  # not read where x is None
-    out_t = memory.empty((n_in, n_out), grad.dtype)
-    events = as_bits(array(bits)).reshape(-1, bits.shape[-1])
-    arguments = values, _is_graded(graded), events, array(grad), array(out_t)
-    over_rows(lambda first, last: weight_gradient(*arguments, first, last), n_out, _LEAST_ROWS)
-    return out_t.t().contiguous()
-
-
-def unpacked(bits: Tensor, n: int, dtype: torch.dtype) -> Tensor:
-    """The zeros and ones (..., n) that ``bits`` stand for."""
-    events = as_bits(array(bits)).reshape(-1, bits.shape[-1])
-    dense = memory.empty((*bits.shape[:-1], n), dtype)
-    rows = array(dense).reshape(-1, n)
-    over_rows(lambda first, last: unpack(events, rows, first, last), events.shape[0], _LEAST_ROWS)
-    return dense
 
 
 def _linear_backward_shapes(

@@ -12,9 +12,9 @@ from torch import Tensor
 from bregma.dynamics import memory
 from bregma.dynamics.kernels import as_bits, words_for
 from bregma.dynamics.kernels_dense import ROWS, panels
-from bregma.dynamics.kernels_events import weight_gradient
 from bregma.dynamics.kernels_lif import lif_backward, lif_forward
 from bregma.dynamics.ops import array, once_differentiable, operator
+from bregma.dynamics.products import Train, weight_gradient
 from bregma.dynamics.threads import over_rows
 
 Flags = list[int]  # reset, strict, detach_reset, surrogate
@@ -127,11 +127,8 @@ def _backward(
 
 def _recurrent_gradient(bits: Tensor, grad_current: Tensor) -> Tensor:
     """Sum over time of ``grad_current[t].T @ s[t - 1]``; the bits start one step earlier, with those of the state."""
-    n = grad_current.shape[-1]
-    grad, out_t = array(grad_current.flatten(0, 1)), grad_current.new_empty(n, n)
-    arguments = grad, False, as_bits(array(bits[:-1].flatten(0, 1))), grad, array(out_t)
-    over_rows(lambda first, last: weight_gradient(*arguments, first, last), n, least=64)
-    return out_t.t().contiguous()
+    train = Train(as_bits(array(bits[:-1].flatten(0, 1))), grad_current.shape[-1])
+    return weight_gradient(train, grad_current.flatten(0, 1))
 
 
 def _backward_shapes(

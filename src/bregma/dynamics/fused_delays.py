@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from bregma.dynamics import memory
-from bregma.dynamics.events import weight_gradient_of
+from bregma.dynamics.events import pack_rows
 from bregma.dynamics.fused import Flags, start_membrane
 from bregma.dynamics.kernels import as_bits, words_for
 from bregma.dynamics.kernels_delays import delayed_backward, delayed_forward
 from bregma.dynamics.kernels_dense import ROWS, panels
 from bregma.dynamics.kernels_lif import lif_backward
 from bregma.dynamics.ops import array, once_differentiable, operator
+from bregma.dynamics.products import weight_gradient
 from bregma.dynamics.threads import over_rows
 
 Result = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -130,7 +131,7 @@ def _backward(
         before = array(state[:1]), array(torch.zeros_like(later)[None]), array(trace.new_empty(0, 0, 0))
         nothing = array(trace.new_empty(0, n))
         lif_backward(*before, nothing, *layer[2:], *options, array(later), array(grad_state[:1]), 0, batch)
-    grad_weight = weight_gradient_of(arrivals[:n_steps].flatten(0, 1), grad_current.flatten(0, 1))
+    grad_weight = weight_gradient(pack_rows(arrivals[:n_steps].flatten(0, 1)), grad_current.flatten(0, 1))
     return grad_current, grad_weight, grad_shape.sum(0), grad_state
 
 

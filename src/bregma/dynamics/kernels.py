@@ -1,7 +1,8 @@
 """How the compiled kernels are built, and the numbers that stand for options inside them.
 
 Kernels are module-level functions over numpy arrays: numba compiles each once per dtype and keeps the result on disk.
-They release the interpreter lock and write into arrays they are given.
+They release the interpreter lock and write into arrays they are given. (What is kept is looked up by the file of the
+kernel: who edits a helper that kernels of another file take in should delete ``__pycache__``.)
 """
 
 from collections.abc import Callable

@@ -115,7 +115,7 @@ def pack(x: Array, bits: Array, graded: Array, first: int, last: int) -> None:
 
 
 @kernel
-def product(
+def event_product(
     x: Array, graded: bool, bits: Array, weight_t: Array, bias: Array, out: Array, first: int, last: int
 ) -> None:
     """``out = x @ weight_t + bias`` for rows ``first`` to ``last``; ``weight_t`` is (n_in, n_out)."""
@@ -133,7 +133,9 @@ def product(
 
 
 @kernel
-def weight_gradient(x: Array, graded: bool, bits: Array, grad: Array, out_t: Array, first: int, last: int) -> None:
+def event_weight_gradient(
+    x: Array, graded: bool, bits: Array, grad: Array, out_t: Array, first: int, last: int
+) -> None:
     """``out_t = x.T @ grad`` (n_in, n_out), columns ``first`` to ``last``: each spike adds its row of the gradient."""
     n_in = out_t.shape[0]
     index = np.empty(n_in, np.int64)

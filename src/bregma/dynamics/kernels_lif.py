@@ -101,16 +101,15 @@ def lif_forward(
         pack_row(fired, bits[0, b])
     for t in range(n_steps):
         for b in range(first, last):
+            heard = current[t, b]
             if weight_t.shape[0] > 0:
                 for j in range(n):
                     drive[j] = 0
                 add_rows(weight_t, index, list_row(bits[t, b], index), drive)
-                outside = current[t, b]
                 for j in range(n):
-                    drive[j] = outside[j] + drive[j]
-                step_row(membrane[b], drive, decay, threshold, reset, strict, spikes[t, b])
-            else:
-                step_row(membrane[b], current[t, b], decay, threshold, reset, strict, spikes[t, b])
+                    drive[j] = heard[j] + drive[j]
+                heard = drive
+            step_row(membrane[b], heard, decay, threshold, reset, strict, spikes[t, b])
             pack_row(spikes[t, b], bits[t + 1, b])
             if trace.shape[0] > 0:
                 copy_row(membrane[b], trace[t, b])

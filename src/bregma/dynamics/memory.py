@@ -32,7 +32,7 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     block = _take(n_bytes)
     if block is None:
         require(n_bytes, f"a tensor {shape} of {dtype}")
-        block = np.empty(n_bytes, np.uint8)
+        block = _aligned(n_bytes)
     lease = block[:]  # dies with the tensor, and gives the block back
     weakref.finalize(lease, _give_back, block).atexit = False
     return torch.from_numpy(lease).view(dtype).view(shape)
@@ -86,6 +86,13 @@ def _group_bytes() -> int:
     except (OSError, StopIteration):
         return 1 << 62
     return 1 << 62 if allowed == "max" else int(allowed) - used + cache
+
+
+def _aligned(n_bytes: int) -> np.ndarray:
+    """A block that starts where a cache line does, so that no vector lies across two."""
+    block = np.empty(n_bytes + 64, np.uint8)
+    start = -block.ctypes.data % 64
+    return block[start : start + n_bytes]
 
 
 def _take(n_bytes: int) -> np.ndarray | None:

@@ -57,7 +57,7 @@ def register(name: str, penalty: Penalty) -> None:
         penalty: an instance of a :class:`Penalty` subclass.
 
     Raises:
-        TypeError: ``penalty`` is not a :class:`Penalty`.
+        TypeError: ``name`` is not a string, or ``penalty`` not a :class:`Penalty`.
         ValueError: the name belongs to a different penalty.
 
     Example:
@@ -65,6 +65,8 @@ def register(name: str, penalty: Penalty) -> None:
         >>> get("weak_ridge")
         ElasticNet(ridge=0.01)
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {type(name).__name__}")
     if not isinstance(penalty, Penalty):
         raise TypeError(f"penalty must be a bregma.prox.Penalty, got {type(penalty).__name__}")
     if _PENALTIES.get(name, penalty) != penalty:

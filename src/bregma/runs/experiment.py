@@ -17,6 +17,7 @@ SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 _POSITIVE = (lambda value: 0 < value < math.inf, "a finite number > 0")
 _NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, ">= 0 and finite")
 _COUNT = (lambda value: value >= 1, ">= 1")
+_MOST_THREADS = 1024  # many thousand make torch crash
 _SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
 
 #: What each field may be: a test, and how to say it.
@@ -32,7 +33,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "clip": _POSITIVE,
     "gain": _POSITIVE,
     "epochs": _COUNT,
-    "threads": _COUNT,
+    "threads": (lambda value: 1 <= value <= _MOST_THREADS, f"in [1, {_MOST_THREADS}]"),
     "batch_size": _COUNT,
     "hidden": (lambda value: len(value) > 0 and min(value) >= 1, "one or more sizes, each >= 1"),
     "decay": _SHARE,
@@ -96,7 +97,10 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        prox.get(self.penalty)
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), field.default)
+        if prox.get(self.penalty).min_ndim > 2:
+            raise ValueError(f"penalty must be one for matrices, got {self.penalty!r}, which is for convolutions")
         for name, (inside, allowed) in _ALLOWED.items():
             value = getattr(self, name)
             if not inside(value):
@@ -115,7 +119,21 @@ class Experiment:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"experiment has no field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        return cls(**values | {"hidden": tuple(values.get("hidden", cls.hidden))})
+        hidden = values.get("hidden", cls.hidden)
+        return cls(**values | {"hidden": tuple(hidden) if isinstance(hidden, list) else hidden})
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    """Raise unless a setting is of the type of its default; a whole number is a number, a bool is none."""
+    if isinstance(default, tuple):
+        fits = isinstance(value, tuple) and all(type(size) is int for size in value)
+        wanted = "a tuple of integers"
+    else:
+        kinds = (float, int) if isinstance(default, float) else (type(default),)
+        fits = type(value) in kinds
+        wanted = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}[type(default)]
+    if not fits:
+        raise TypeError(f"{name} must be {wanted}, got {value!r}")
 
 
 #: What differs from the defaults of `Experiment` for a method. The steps of the last two are not those of Adam, and the

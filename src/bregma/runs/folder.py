@@ -127,6 +127,8 @@ class RunFolder:
             )
         except KeyError as error:
             raise ValueError(f"{path}: {error} is missing") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """The epochs so far, one dict each."""
@@ -197,8 +199,14 @@ def _json(path: Path, text: bytes, line: int | None = None) -> dict[str, Any]:
 
 
 def describe(experiment: Experiment, splits: Splits) -> Config:
-    """The config of an experiment on its data."""
+    """The config of an experiment on its data.
+
+    Raises:
+        ValueError: the experiment asks for what the data are not made for.
+    """
     frames = splits.train
+    if experiment.shift and len(frames.frame_shape) < 2:
+        raise ValueError(f"shift must be 0 for frames of shape {frames.frame_shape}: they are no images")
     return Config(
         experiment, frames.frame_shape, frames.steps, frames.classes, splits.title, splits.synthetic, environment()
     )

@@ -64,8 +64,6 @@ class Session:
         self.folder = folder
         self.splits = splits
         self.experiment = folder.config().experiment
-        if self.experiment.shift and len(splits.train.frame_shape) < 2:
-            raise ValueError(f"shift must be 0 for frames of shape {splits.train.frame_shape}: they are no images")
         torch.set_num_threads(self.experiment.threads)
         torch.manual_seed(self.experiment.seed)
         self.net = build_network(folder.config())
@@ -92,13 +90,16 @@ class Session:
     def restore(self) -> None:
         """Go back to where `save` was called last."""
         state = self.folder.state()
-        load_weights(self.net, state["weights"], self.splits.train)
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.sparsifier:
-            self.sparsifier.load_state_dict(state["sparsifier"])
-        self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["generator"])
-        self.progress = Progress(**state["progress"])
+        try:
+            load_weights(self.net, state["weights"], self.splits.train)
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.sparsifier:
+                self.sparsifier.load_state_dict(state["sparsifier"])
+            self.schedule.load_state_dict(state["schedule"])
+            torch.set_rng_state(state["generator"])
+            self.progress = Progress(**state["progress"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{self.folder.path / 'last.pt'}: no checkpoint of this run ({error})") from error
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What a checkpoint holds of network and data."""
@@ -127,11 +128,14 @@ def train(
         What ``summary.json`` holds, or None if stopped early.
 
     Raises:
-        ValueError: a membrane or the loss is no longer finite; the last checkpoint is kept.
+        ValueError: a membrane or the loss is no longer finite; the last checkpoint is kept. Or ``last.pt`` is broken.
+        FileNotFoundError: the run to go on with has finished epochs, but no ``last.pt``.
     """
     session = Session(folder, splits)
     if resume and folder.has_state():
         session.restore()
+    elif resume and folder.metrics():
+        raise FileNotFoundError(f"{folder.path / 'last.pt'} is missing; without it the run cannot go on")
     progress = session.progress
     if observer:
         done = progress.epoch * session.batches + progress.batch
