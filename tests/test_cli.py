@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,9 @@ def test_data_lists_every_set(capsys):
         (["train", "--data", "shd", "--root", "{tmp}"], "shd_train.h5"),
         (["train", "--resume", "{tmp}"], "holds no run: config.toml is missing"),
         (["train", "--resume", "{run}", "--epochs", "9"], "resume goes on with the settings of the run"),
+        (["train", "--resume", "{run}", "--data", "mnist"], "resume goes on with the settings of the run"),
+        (["train", "--threads", "100000"], "threads must be in [1, 1024], got 100000"),
+        (["train", "--epochs", "1", "--hidden", "4000000000000", "--out", "{tmp}/large"], "can't allocate memory"),
         (["train", *QUICK, "--out", "{run}"], "already holds a run"),
         (["evaluate", "{tmp}"], "holds no run: config.toml is missing"),
         (["evaluate", "{run}", "--data", "{tmp}"], "not recognised"),
@@ -104,6 +108,15 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, finished, tmp_pat
     assert message in error
     assert error.startswith("bregma: ")
     assert error.count("\n") == 1
+
+
+def test_data_with_more_classes_than_the_network_are_refused(finished, capsys):
+    tampered = finished.parent / "fewer"
+    shutil.copytree(finished, tampered)
+    config = (tampered / "config.toml").read_text()
+    (tampered / "config.toml").write_text(config.replace(', "9"]', "]"))
+    assert run("evaluate", str(tampered)) == 2
+    assert "data: digits has 10 classes, the network knows 9" in capsys.readouterr().err
 
 
 def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(tmp_path):

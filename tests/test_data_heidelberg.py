@@ -115,6 +115,11 @@ def test_classes_without_names_are_counted(tmp_path):
     assert data.classes == ("0", "1", "2", "3", "4")
 
 
+def test_a_damaged_label_makes_no_billion_classes(tmp_path):
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 100000\), got 1000000000 at sample 1"):
+        SpikeRecordings(ten(tmp_path / "a.h5", keys=None, labels=[0, 10**9] * 5))
+
+
 def test_a_silent_recording_is_silent(tmp_path):
     data = SpikeRecordings(ten(tmp_path / "a.h5", times=[[]] * 10, units=[[]] * 10))
     assert data[0][0].sum() == 0

@@ -65,6 +65,8 @@ def test_an_own_penalty_trains_by_name():
 def test_register_refuses_what_is_no_penalty_and_names_that_are_taken():
     with pytest.raises(TypeError, match=r"penalty must be a bregma.prox.Penalty, got function"):
         prox.register("mine", lambda w: w)
+    with pytest.raises(TypeError, match="name must be a str, got int"):
+        prox.register(5, prox.L1())
     with pytest.raises(ValueError, match="name must be new, got 'l1'"):
         prox.register("l1", Half())
     prox.register("l1", prox.L1())

@@ -15,7 +15,7 @@ from bregma.data import DenseFrames, Splits
 from bregma.runs.build import build_network, load_weights
 from bregma.runs.evaluate import evaluate
 from bregma.runs.experiment import METHODS, SCHEDULES, Experiment, recipe
-from bregma.runs.folder import Config, RunFolder, environment
+from bregma.runs.folder import Config, RunFolder, describe, environment
 from bregma.runs.loop import train
 
 CLASSES = ("left", "middle", "right")
@@ -152,9 +152,9 @@ def test_a_resumed_run_moves_its_images_alike(tmp_path):
     assert whole.metrics()[0]["train_loss"] != still.metrics()[0]["train_loss"]
 
 
-def test_only_images_can_be_moved(tmp_path, splits):
+def test_only_images_can_be_moved(splits):
     with pytest.raises(ValueError, match=r"shift must be 0 for frames of shape \(12,\)"):
-        train(start(tmp_path / "run", splits, tiny(shift=1)), splits)
+        describe(tiny(shift=1), splits)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -224,6 +224,12 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["best.safetensors", "last.pt"]
 
 
+def respell(run: Path, old: str, new: str) -> None:
+    text = (run / "config.toml").read_text()
+    assert old in text
+    (run / "config.toml").write_text(text.replace(old, new))
+
+
 class _Malicious:
     def __reduce__(self):
         return os.mkdir, ("pwned",)
@@ -244,6 +250,8 @@ def test_a_hostile_checkpoint_is_not_run(tmp_path, monkeypatch):
         (lambda run: (run / "config.toml").write_text("format = 99"), "run format 99, this version of bregma reads"),
         (lambda run: (run / "config.toml").write_text("format = ["), "not a readable TOML file"),
         (lambda run: (run / "config.toml").write_text("format = 1"), "'experiment' is missing"),
+        (lambda run: respell(run, "lr = 0.02", 'lr = "fast"'), r"config\.toml: lr must be a number, got 'fast'"),
+        (lambda run: respell(run, "hidden = [8]", "hidden = 8"), r"config\.toml: hidden must be a tuple of integers"),
         (lambda run: (run / "best.safetensors").unlink(), "best.safetensors is missing"),
         (lambda run: (run / "best.safetensors").write_bytes(b"\xff" * 20), "not a readable safetensors file"),
     ],
@@ -254,6 +262,24 @@ def test_a_broken_run_folder_says_what_is_wrong(tmp_path, splits, spoil, message
     spoil(folder.path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         best_network(folder, splits)
+
+
+@pytest.mark.parametrize("state", [{"a": 1}, [1, 2], {"weights": {}}])
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, splits, state):
+    folder = start(tmp_path / "run", splits, tiny(epochs=1))
+    folder.write_state(state)
+    with pytest.raises(ValueError, match=r"last\.pt: no checkpoint of this run"):
+        train(folder, splits, resume=True)
+
+
+def test_a_run_without_its_checkpoint_is_not_begun_anew(tmp_path, splits):
+    folder = start(tmp_path / "run", splits, tiny(epochs=1))
+    train(folder, splits)
+    (folder.path / "last.pt").unlink()
+    best = (folder.path / "best.safetensors").read_bytes()
+    with pytest.raises(FileNotFoundError, match=r"last\.pt is missing"):
+        train(folder, splits, resume=True)
+    assert (folder.path / "best.safetensors").read_bytes() == best
 
 
 def test_weights_that_do_not_fit_or_saw_other_data_are_refused(tmp_path, splits):
@@ -317,6 +343,8 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path, splits):
         ("penalty", "l7", "one of"),
         ("init", "dense", "one of"),
         ("init_density", 0.0, r"\(0, 1\]"),
+        ("penalty", "group_l1:kernels", "one for matrices"),
+        ("threads", 100_000, r"in \[1, 1024\]"),
         ("epochs", 0, ">= 1"),
         ("batch_size", 0, ">= 1"),
         ("hidden", (), ">= 1"),
@@ -333,4 +361,21 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path, splits):
 )
 def test_a_bad_setting_is_named_before_any_work(field, value, allowed):
     with pytest.raises(ValueError, match=f"{field} must be.*{allowed}"):
+        Experiment(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("epochs", 1.5, "an integer"),
+        ("epochs", True, "an integer"),
+        ("lr", "fast", "a number"),
+        ("data", None, "a text"),
+        ("recurrent", "yes", "true or false"),
+        ("hidden", 8, "a tuple of integers"),
+        ("hidden", (8, 2.5), "a tuple of integers"),
+    ],
+)
+def test_a_setting_of_the_wrong_type_is_named(field, value, wanted):
+    with pytest.raises(TypeError, match=f"{field} must be {wanted}, got"):
         Experiment(**{field: value})

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):
             raise
-        print(f"bregma: {str(error).partition('] ')[2] or error}", file=sys.stderr)
+        print(f"bregma: {str(error).partition('DefaultCPUAllocator: ')[2] or error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -126,11 +126,11 @@ class Experiment:
 def _check_type(name: str, value: Any, default: Any) -> None:
     """Raise unless a setting is of the type of its default; a whole number is a number, a bool is none."""
     if isinstance(default, tuple):
-        fits = isinstance(value, tuple) and all(type(size) is int for size in value)
+        fits = isinstance(value, tuple) and all(isinstance(size, int) for size in value)
         wanted = "a tuple of integers"
     else:
         kinds = (float, int) if isinstance(default, float) else (type(default),)
-        fits = type(value) in kinds
+        fits = isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)
         wanted = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}[type(default)]
     if not fits:
         raise TypeError(f"{name} must be {wanted}, got {value!r}")
