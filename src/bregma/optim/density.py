@@ -2,6 +2,8 @@ r"""TargetDensity: sparse training to a density that is named, by Bregman iterat
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -132,24 +134,28 @@ class TargetDensity(Sparsifier):
         for w, dual in zip(self.weights, self._views(self.dual), strict=True):
             dual.copy_(w)
         if self.due():
-            self._threshold(self.dual)
+            self.cut = self._threshold(self.dual)
         if self.cut is not None:
             self._write(self.dual, self.cut)
         if self.frozen:
             self.dual = self.cut = None
 
-    def _threshold(self, dual: Tensor) -> None:
-        omega = self.metric() if self._metric == "adam" else None
-        score = dual.abs() if omega is None else dual.abs().mul_(omega)
-        self.mask, lam = self.select(score, self.scheduled_density())
+    def _threshold(self, dual: Tensor) -> Tensor:
+        """Choose the mask and lam of this step; return the thresholds ``lam / omega``."""
+        if self._metric == "none":
+            self.mask, lam = self.select(dual.abs(), self.scheduled_density())
+            cut = lam.expand_as(dual).contiguous()
+        else:
+            omega = self.metric()
+            self.mask, lam = self.select(dual.abs().mul_(omega), self.scheduled_density())
+            # A weight that never had a gradient has omega 0; if it stays, then because all do and lam is 0 too.
+            cut = torch.div(lam, omega, out=omega).nan_to_num_(nan=0.0, posinf=math.inf)
         self.lam = float(lam.max())
-        if omega is None:
-            self.cut = lam.expand_as(dual)
-        else:  # a weight that never had a gradient has omega 0: it goes, unless all stay
-            self.cut = torch.nan_to_num_(lam / omega, nan=0.0, posinf=float("inf"))
+        return cut
 
     def _write(self, dual: Tensor, cut: Tensor) -> None:
-        x = thresholds.PROXES[self.prox](dual, cut).masked_fill_(~self.mask, 0.0)
+        # At the threshold itself rounding may leave what the mask does not.
+        x = thresholds.PROXES[self.prox](dual, cut).mul_(self._numbers())
         if self.due():
             self.delta = float(thresholds.norm_ratio(dual, x))
         for w, part in zip(self.weights, self._views(x.mul_(self.delta)), strict=True):

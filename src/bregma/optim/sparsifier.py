@@ -89,6 +89,8 @@ class Sparsifier:
                 group["lam"] = 0.0
         self.step_count = 0
         self.mask = torch.ones(self.size, dtype=torch.bool, device=self.weights[0].device)
+        self._numbers_of: Tensor | None = None  # the mask that `_as_numbers` was made from
+        self._as_numbers = torch.empty(0)
         optimizer.register_step_pre_hook(self._pre_step)
         optimizer.register_step_post_hook(self._post_step)
 
@@ -184,14 +186,21 @@ class Sparsifier:
 
     def mask_gradients(self) -> None:
         """Set the gradients of pruned weights to exactly zero, in place."""
-        for w, kept in zip(self.weights, self.masks, strict=True):
+        for w, kept in zip(self.weights, self._views(self._numbers()), strict=True):
             if w.grad is not None:
-                w.grad.masked_fill_(~kept, 0.0)
+                w.grad.mul_(kept)
 
     def mask_weights(self) -> None:
         """Set pruned weights to exactly zero, in place."""
-        for w, kept in zip(self.weights, self.masks, strict=True):
-            w.masked_fill_(~kept, 0.0)
+        for w, kept in zip(self.weights, self._views(self._numbers()), strict=True):
+            w.mul_(kept)
+
+    def _numbers(self) -> Tensor:
+        """Return the mask as zeros and ones, flat, made anew when it has changed."""
+        if self._numbers_of is not self.mask:
+            self._numbers_of = self.mask
+            self._as_numbers = self.mask.to(_dtype(self.weights))
+        return self._as_numbers
 
     def scores(self, values: Tensor, metric: str) -> Tensor:
         r"""Return ``|values|``, times :math:`\hat s^{1/4}` in the metric ``"adam"``; flat, new storage."""
@@ -203,7 +212,8 @@ class Sparsifier:
         for w, part in zip(self.weights, self._views(omega), strict=True):
             state = self.optimizer.state.get(w, {})
             if "exp_avg_sq" in state:  # absent as long as the weight had no gradient
-                part.copy_(state["exp_avg_sq"]).div_(1 - _beta2(self.optimizer, w) ** float(state["step"]))
+                scale = 1 / (1 - _beta2(self.optimizer, w) ** float(state["step"]))
+                torch.mul(state["exp_avg_sq"], scale, out=part)
         return omega.sqrt_().sqrt_()
 
     def select(self, score: Tensor, density: float) -> tuple[Tensor, Tensor]:
@@ -213,7 +223,9 @@ class Sparsifier:
         """
         keep = self.keep(density)
         pinned = self._pinned(score)
-        ranked = score if pinned is None else score.masked_fill(pinned, math.inf)
+        ranked = score
+        if pinned is not None:  # floors first, whatever their scores
+            ranked = torch.maximum(score, pinned.to(score.dtype) * torch.finfo(score.dtype).max)
         if self.allocation == "global":
             mask, lam = thresholds.top_mask(ranked, keep)
             lams = [lam] * len(self.weights)

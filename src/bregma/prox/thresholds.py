@@ -7,14 +7,17 @@ Notation: a weight has a dual :math:`v` and, in a metric :math:`P = \operatornam
     \arg\min_\theta \tfrac12 \|\theta - v\|_P^2 + \lambda \|P^{1/2}\theta\|_1
     = \operatorname{sign}(v) \max(|v| - \lambda / \omega, 0),
 
-keeps the weights with :math:`q > \lambda`, so lam is a quantile of the scores. All functions here are pure.
+keeps the weights with :math:`q > \lambda`, so lam is a quantile of the scores. All functions here are pure. Masks are
+applied as products with zeros and ones: on the processor torch fills by a boolean mask a hundred times more slowly.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -136,12 +139,20 @@ def top_mask(score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
         raise ValueError("scores must not be NaN: the training diverged")
     if keep == n:
         return torch.ones_like(score, dtype=torch.bool), score.new_zeros(())
-    lam = score.kthvalue(n - keep).values
+    lam = _kth_smallest(score, n - keep)
     mask = score > lam
     missing = keep - int(torch.count_nonzero(mask))
     if missing > 0:  # ties at lam
         mask[(score == lam).nonzero().flatten()[:missing]] = True
     return mask, lam
+
+
+def _kth_smallest(score: Tensor, k: int) -> Tensor:
+    """The k-th smallest entry, counted from 1; on the processor by numpy, some ten times as fast as ``kthvalue``."""
+    if not score.is_cpu:
+        return score.kthvalue(k).values
+    values: np.ndarray[Any, Any] = score.detach().numpy()
+    return torch.from_numpy(np.partition(values, k - 1)[k - 1 : k].copy())[0]
 
 
 def floor_mask(score: Tensor, neuron_floor: int, layer_floor: int) -> Tensor:
@@ -190,7 +201,7 @@ def row_lams(score: Tensor, mask: Tensor, lam: Tensor) -> Tensor:
     """
     rows, kept = score.reshape(score.shape[0], -1), mask.reshape(score.shape[0], -1)
     lifted = (kept & (rows <= lam)).any(dim=1)
-    own = rows.masked_fill(kept, 0.0).amax(dim=1)
+    own = (rows * ~kept).amax(dim=1)
     return torch.where(lifted, own, lam).view(-1, *[1] * (score.ndim - 1))
 
 
@@ -200,7 +211,8 @@ def soft(dual: Tensor, threshold: Tensor) -> Tensor:
     >>> soft(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.5, 0.5, 1.0]))
     tensor([ 0.5000,  0.0000, -2.0000])
     """
-    return dual - torch.clamp(dual, -threshold, threshold)
+    x = dual.abs().sub_(threshold)
+    return torch.copysign(x.clamp_(min=0.0), dual, out=x)
 
 
 def firm(dual: Tensor, threshold: Tensor) -> Tensor:
@@ -213,8 +225,9 @@ def firm(dual: Tensor, threshold: Tensor) -> Tensor:
     >>> firm(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.75, 0.5, 1.0]))
     tensor([ 0.5000,  0.0000, -3.0000])
     """
-    stretched = soft(dual, threshold) * (FIRM_GAMMA / (FIRM_GAMMA - 1.0))
-    return torch.where(dual.abs() < stretched.abs(), dual, stretched)
+    magnitude = dual.abs()
+    x = (magnitude - threshold).clamp_(min=0.0).mul_(FIRM_GAMMA / (FIRM_GAMMA - 1.0))
+    return torch.copysign(torch.minimum(magnitude, x, out=x), dual, out=x)
 
 
 def hard(dual: Tensor, threshold: Tensor) -> Tensor:
@@ -223,7 +236,7 @@ def hard(dual: Tensor, threshold: Tensor) -> Tensor:
     >>> hard(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.5, 0.5, 1.0]))
     tensor([ 1.,  0., -3.])
     """
-    return dual.masked_fill(dual.abs() <= threshold, 0.0)
+    return (dual.abs() > threshold).to(dual.dtype).mul_(dual)
 
 
 #: Proximal maps by name.
@@ -239,5 +252,5 @@ def norm_ratio(dual: Tensor, weights: Tensor) -> Tensor:
     tensor(2.)
     """
     norm = torch.linalg.vector_norm(weights)
-    ratio = torch.linalg.vector_norm(dual.masked_fill(weights == 0, 0.0)) / norm
+    ratio = torch.linalg.vector_norm((weights != 0).to(dual.dtype).mul_(dual)) / norm
     return torch.where(norm > 0, ratio, 1.0)
