@@ -58,6 +58,12 @@ def test_density_falls_monotonically_along_the_ramp(every):
     assert seen[29:] == [7] * 11
 
 
+def test_makes_some_hundred_thresholds_unless_told_otherwise():
+    assert both(steps=400)[2].every == 1
+    assert both(steps=8000)[2].every == 20
+    assert both(steps=8000, every=3)[2].every == 3
+
+
 def test_is_the_method_written_down():
     """Against a float64 transcription with a full sort, on a quadratic with a stable order of scores."""
     n, steps = 60, 80

@@ -13,6 +13,9 @@ from bregma.prox import thresholds
 
 METRICS = ("adam", "none")
 
+#: Thresholds along the ramp, if nothing else is asked for.
+THRESHOLDS = 300
+
 
 class TargetDensity(Sparsifier):
     r"""Bring a network to a density while it trains; the number is met exactly.
@@ -47,7 +50,8 @@ class TargetDensity(Sparsifier):
         density: share of the weights that is left in the end, in (0, 1].
         total_steps: optimiser steps of the whole training.
         ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: 0.75.
-        every: steps from one threshold to the next; it is exact at the end of the ramp whatever this is. Default: 1.
+        every: steps from one threshold to the next; the density is exact at the end of the ramp whatever this is.
+            Default: None, for about 300 thresholds along the ramp, which costs little in long trainings.
         prox: ``"soft"`` (L1), ``"firm"`` (minimax concave), ``"hard"`` (no shrinkage). Default: "soft".
         metric: ``"adam"``, for optimisers that keep the second moment ``exp_avg_sq``; ``"none"`` for others: the
             score is then ``|v|``. Default: "adam".
@@ -91,7 +95,7 @@ class TargetDensity(Sparsifier):
         total_steps: int,
         *,
         ramp_end: float = 0.75,
-        every: int = 1,
+        every: int | None = None,
         prox: str = "soft",
         metric: str = "adam",
         allocation: str = "global",
@@ -106,11 +110,13 @@ class TargetDensity(Sparsifier):
             density,
             total_steps,
             ramp_end=ramp_end,
-            every=every,
+            every=1 if every is None else every,
             allocation=allocation,
             neuron_floor=neuron_floor,
             layer_floor=layer_floor,
         )
+        if every is None:
+            self.every = max(1, self.freeze_step // THRESHOLDS)
         self.prox = prox
         self._metric = metric
         self.lam = 0.0
