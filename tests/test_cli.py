@@ -56,7 +56,7 @@ def test_train_leaves_a_run_folder(finished):
 def test_a_density_is_met_and_shown_with_its_target(tmp_path, capsys):
     path = tmp_path / "tenth"
     assert run("train", "--density", "0.1", "--epochs", "4", "--hidden", "16", "--steps", "5", "--out", str(path)) == 0
-    assert "density 0.100 (target 0.1, " in capsys.readouterr().err
+    assert "density 0.100 (target 0.1), " in capsys.readouterr().err
     assert json.loads((path / "summary.json").read_text())["density"] == pytest.approx(0.1, abs=0.001)
     page = (path / "report.html").read_text()
     assert "(target 0.1)" in page
@@ -98,6 +98,13 @@ def test_data_lists_every_set(capsys):
         (["evaluate", "{tmp}"], "holds no run: config.toml is missing"),
         (["evaluate", "{run}", "--data", "{tmp}"], "not recognised"),
         (["report"], "runs: name at least one run folder"),
+        (["report", "{run}", "--out", "{tmp}"], "is a folder; name the page to write"),
+        (["train", "--out", "{run}/config.toml"], "is a file, not a folder"),
+        (["train", "--lr", "abc"], "--lr"),
+        (["train", "--method", "sgd"], "Expected one of"),
+        (["train", "--lx", "3"], "Unrecognized options: --lx, 3"),
+        (["evaluate"], "RUN"),
+        ([], "train"),
         (["data", "nothing"], "name must be one of digits"),
     ],
 )
@@ -110,13 +117,13 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, finished, tmp_pat
     assert error.count("\n") == 1
 
 
-def test_data_with_more_classes_than_the_network_are_refused(finished, capsys):
+def test_data_with_other_classes_than_the_network_are_refused(finished, capsys):
     tampered = finished.parent / "fewer"
     shutil.copytree(finished, tampered)
     config = (tampered / "config.toml").read_text()
     (tampered / "config.toml").write_text(config.replace(', "9"]', "]"))
     assert run("evaluate", str(tampered)) == 2
-    assert "data: digits has 10 classes, the network knows 9" in capsys.readouterr().err
+    assert "data: digits has the classes 0, 1, 2 ... 9 (10), the network 0, 1, 2 ... 8 (9)" in capsys.readouterr().err
 
 
 def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(tmp_path):

@@ -237,3 +237,10 @@ def test_shared_files(name, sizes, classes):
     assert len(splits.train.classes) == classes
     frames, _ = splits.test.__getitems__([0, 5, 9])
     assert frames.sum() > 3_000
+
+
+@pytest.mark.parametrize("times", [[100.0, 200.0], []], ids=["milliseconds", "empty"])
+def test_a_file_whose_spikes_all_lie_outside_the_window_is_refused(tmp_path, times):
+    path = ten(tmp_path / "a.h5", times=[times] * 10, units=[list(range(len(times)))] * 10)
+    with pytest.raises(ValueError, match=r"a.h5: 0 of the \d+ spikes .* lie in the window of 1.4 s; .* hold seconds"):
+        load(path)

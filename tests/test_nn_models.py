@@ -67,6 +67,11 @@ def test_sizes_below_one_are_refused(sizes):
         SpikingMLP(**sizes)
 
 
+def test_hidden_is_a_sequence():
+    with pytest.raises(TypeError, match=r"hidden must be a sequence of sizes, such as \(8,\), got 8"):
+        SpikingMLP(4, 8, 2)
+
+
 def test_gain_scales_the_first_weights():
     for gain in (0.5, 4.0):
         weight = SpikingMLP(100, (50,), 3, gain=gain).hidden[0].linear.weight

@@ -53,6 +53,13 @@ def test_delays_thresholds_and_decays_are_not_weights_even_as_matrices():
     assert len(rest) == 9
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_the_gain_of_weight_norm_is_not_a_weight():
+    weights, rest = names(nn.utils.weight_norm(nn.Linear(3, 2)))
+    assert weights == ["weight_v"]
+    assert set(rest) == {"bias", "weight_g"}
+
+
 def test_snntorch_recurrent_weights():
     snntorch = pytest.importorskip("snntorch")
     net = nn.Sequential(nn.Linear(3, 4), snntorch.RLeaky(beta=0.9, linear_features=4, learn_beta=True))

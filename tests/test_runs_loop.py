@@ -272,6 +272,15 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path, splits, state):
         train(folder, splits, resume=True)
 
 
+def test_a_lost_line_of_metrics_is_restored_from_the_checkpoint(tmp_path, splits):
+    folder = start(tmp_path / "run", splits, tiny(epochs=1))
+    train(folder, splits)
+    rows = folder.metrics()
+    (folder.path / "metrics.jsonl").unlink()
+    train(folder, splits, resume=True)
+    assert folder.metrics() == rows
+
+
 def test_a_run_without_its_checkpoint_is_not_begun_anew(tmp_path, splits):
     folder = start(tmp_path / "run", splits, tiny(epochs=1))
     train(folder, splits)

@@ -12,9 +12,33 @@ Change one line of a PyTorch script and the network it trains is sparse:
 Spiking layers are in `bregma.nn`, the data sets in `bregma.data`, the penalties in `bregma.prox`.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
-from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
-from bregma.sparsity import density
+if TYPE_CHECKING:
+    from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
+    from bregma.sparsity import density
 
 __all__ = ["AdaBreg", "LinBreg", "ProxSGD", "TargetDensity", "__version__", "density", "param_groups"]
+
+_HOME = {
+    "AdaBreg": "bregma.optim",
+    "LinBreg": "bregma.optim",
+    "ProxSGD": "bregma.optim",
+    "TargetDensity": "bregma.optim",
+    "density": "bregma.sparsity",
+    "param_groups": "bregma.optim",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use, so that ``bregma --help`` need not wait for torch."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,7 +1,9 @@
 """The command ``bregma``: train, evaluate, report, data."""
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import signal
 import sys
 import time
@@ -29,7 +31,7 @@ class Train(Experiment):
     """Train a network and leave a run folder with its report.
 
     Args:
-        out: run folder to make; "runs/DATA-METHOD-TIME" if not given.
+        out: run folder to make; "runs/DATA-METHOD-SEED-TIME" if not given.
         resume: run folder to go on with, instead of all other options.
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
@@ -113,7 +115,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> int:
-    command = tyro.cli(
+    command = _parse(words)
+    runners: dict[type, Callable[[Any], int]] = {Train: _train, Evaluate: _evaluate, Report: _report, Data: _data}
+    return runners[type(command)](command)
+
+
+def _parse(words: list[str]) -> Any:
+    """The command with its options; what the parser says of a mistake, in a box of lines, becomes one line."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return _parser(words)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        title, *text = [line.strip("╭╮╰╯│─ ") for line in box.getvalue().splitlines()]
+        raise ValueError(f"{title}: {' '.join(' '.join(text).split())}") from None
+
+
+def _parser(words: list[str]) -> Any:
+    return tyro.cli(
         Annotated[Train, tyro.conf.subcommand("train", default=Train(**vars(_recommended(words))))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
@@ -123,8 +144,6 @@ def _run(words: list[str]) -> int:
         args=words,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    runners: dict[type, Callable[[Any], int]] = {Train: _train, Evaluate: _evaluate, Report: _report, Data: _data}
-    return runners[type(command)](command)
 
 
 def _recommended(words: list[str]) -> Experiment:
@@ -158,29 +177,41 @@ def _train(command: Train) -> int:
             raise ValueError("resume goes on with the settings of the run; leave the other options out")
         experiment = folder.config().experiment
     else:
+        experiment = _found_again(experiment)
         folder.require_new()
     splits = load(experiment.data, root=command.root, steps=experiment.steps or None, seed=experiment.seed)
-    if not command.resume:
+    if command.resume:
+        folder.config().require_fit(splits.test, experiment.data)
+    else:
         folder.create(describe(experiment, splits))
-    with _StopOnInterrupt() as stop, ProgressBar(_console, experiment) as bar:
-        summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
-    if summary is None:
-        _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
-        return 130
-    report = write_report([folder])
+    with _StopOnInterrupt() as stop:
+        with ProgressBar(_console, experiment) as bar:
+            summary = train(folder, splits, resume=bool(command.resume), observer=bar, should_stop=stop)
+        if summary is None:
+            _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
+            return 130
+        report = write_report([folder])  # takes a second, so an interrupt lets it finish
     _console.print(
-        f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f} "
-        f"({f'target {experiment.density:g}, ' if experiment.density else ''}"
-        f"{summary['nonzero']:,} of {summary['parameters']:,} parameters), {summary['seconds']:.0f} s",
+        f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f}"
+        f"{f' (target {experiment.density:g})' if experiment.density else ''}, {summary['seconds']:.0f} s",
         soft_wrap=True,
     )
     print(report)
     return 0
 
 
+def _found_again(experiment: Experiment) -> Experiment:
+    """The same, its data by an absolute path if by path, so that --resume finds them from any folder."""
+    from bregma.data import DATASETS
+
+    if experiment.data in DATASETS:
+        return experiment
+    return dataclasses.replace(experiment, data=str(Path(experiment.data).expanduser().resolve()))
+
+
 def _new_folder(experiment: Experiment) -> Path:
     name = Path(experiment.data).name.split(".")[0]
-    return Path("runs") / f"{name}-{experiment.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"{name}-{experiment.method}-seed{experiment.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 class _StopOnInterrupt:
@@ -220,14 +251,7 @@ def _evaluate(command: Evaluate) -> int:
     config = folder.config()
     name = command.data or config.experiment.data
     splits = load(name, root=command.root, steps=config.steps, seed=config.experiment.seed)
-    if tuple(splits.test.frame_shape) != config.frame_shape:
-        raise ValueError(
-            f"data: frames of {name} are {tuple(splits.test.frame_shape)}, the network takes {config.frame_shape}"
-        )
-    if len(splits.test.classes) > len(config.classes):
-        raise ValueError(
-            f"data: {name} has {len(splits.test.classes)} classes, the network knows {len(config.classes)}"
-        )
+    config.require_fit(splits.test, name)
     torch.set_num_threads(config.experiment.threads)
     net = build_network(config)
     load_weights(net, folder.tensors("best"), splits.test)
@@ -239,6 +263,7 @@ def _evaluate(command: Evaluate) -> int:
                 "data": name,
                 "test_accuracy": result.accuracy,
                 "test_loss": result.loss,
+                "firing_rate": result.firing_rate,
                 "firing_rates": result.firing_rates,
             },
             indent=2,

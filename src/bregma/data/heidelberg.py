@@ -211,19 +211,21 @@ def load_heidelberg(
     named = isinstance(name_or_path, str) and name_or_path in ("shd", "ssc")
     paths = _named_parts(str(name_or_path), root) if named else _parts_by_path(Path(name_or_path))
     files = {part: SpikeFile(path) for part, path in paths.items()}
+    window = WINDOW_S if window is None else window
     classes = max((file.classes for file in files.values()), key=len)
     parts: dict[str, FrameDataset] = {
         part: SpikeRecordings(
             file,
             classes=classes,
             steps=STEPS if steps is None else steps,
-            window=WINDOW_S if window is None else window,
+            window=window,
             channels=140 if channels is None else channels,
             binary=binary,
             legacy_float16=legacy_float16,
         )
         for part, file in files.items()
     }
+    _require_spikes(files["train"], window)
     counts = f"{len(parts['train']):,} recordings for training"
     if "test" in parts:
         counts += f" and {len(parts['test']):,} for test"
@@ -242,6 +244,17 @@ def load_heidelberg(
         title=f"{stem.upper() if named else stem}, {counts}",
         synthetic=any(file.synthetic for file in files.values()),
     )
+
+
+def _require_spikes(file: SpikeFile, window: float) -> None:
+    """Refuse a file whose first recordings are all but empty inside the window, as times in milliseconds are."""
+    times = np.concatenate([file.read(row)[0] for row in range(min(16, len(file.labels)))])
+    inside = np.count_nonzero(times < window)
+    if inside <= 0.01 * len(times):
+        raise ValueError(
+            f"{file.path}: {inside} of the {len(times)} spikes of its first recordings lie in the window of "
+            f"{window:g} s; spikes/times must hold seconds"
+        )
 
 
 _PART = re.compile(r"^(?P<stem>.*?)_?(?P<part>train|valid|validation|test)(?P<suffix>\.h5(\.gz|\.zip)?)$")

@@ -62,7 +62,7 @@ class SpikingMLP(nn.Module):
 
     Raises:
         ValueError: sizes below one, or an input that does not flatten to ``inputs`` values.
-        TypeError: an input of integers.
+        TypeError: an input of integers, or ``hidden`` a number.
 
     Example:
         >>> import torch
@@ -87,6 +87,8 @@ class SpikingMLP(nn.Module):
         surrogate: Surrogate = ATan(),  # noqa: B008  (frozen, no state)
     ) -> None:
         super().__init__()
+        if isinstance(hidden, int):
+            raise TypeError(f"hidden must be a sequence of sizes, such as ({hidden},), got {hidden}")
         sizes = (inputs, *hidden)
         if min((*sizes, classes)) < 1 or not hidden:
             raise ValueError(

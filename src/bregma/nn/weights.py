@@ -96,7 +96,7 @@ def _rule(name: str, module: nn.Module, p: Parameter) -> bool | None:
     """Return whether dimensions, module type and name make this a weight; None if they do not tell."""
     words = name.lower().split("_")
     of_the_neuron = any(word in _NEURON_WORDS or word.removesuffix("s") in _NEURON_WORDS for word in words)
-    if p.ndim < 2 or isinstance(module, _OTHER) or of_the_neuron:
+    if p.ndim < 2 or isinstance(module, _OTHER) or of_the_neuron or name == "weight_g":  # the gain of weight_norm
         return False
     if isinstance(module, _CONNECTING) and "weight" in words:
         return True

@@ -121,8 +121,8 @@ class LinBreg(ProximalOptimizer):
         params: parameters or groups of them; :func:`bregma.param_groups` makes groups that keep biases dense.
         lr: step of the dual, >= 0, a number or a tensor of one element.
         momentum: decay of the gradient's running mean, in [0, 1). Default: 0.
-        lam: weight of the penalty, >= 0. It competes with ``lr`` times the sum of raw gradients, so good values are
-            often ten to a hundred times smaller than AdaBreg's. Default: 0.01.
+        lam: weight of the penalty, >= 0. It competes with ``lr`` times the sum of raw gradients, not of normalised
+            ones: a good value moves in proportion to ``lr`` and to the scale of the loss. Default: 0.01.
         delta: scale of the weights against the dual, > 0. Default: 1.
         penalty: a name that :func:`bregma.prox.get` knows. Default: "l1".
         init: ``"anchored"``, ``"shrink"`` or ``"sparse"``, as in :class:`bregma.AdaBreg`. Default: "anchored".

@@ -39,6 +39,8 @@ def write_report(folders: list[RunFolder], out: Path | None = None) -> Path:
         raise ValueError("folders must name at least one run, got none")
     results = [read_results(folder) for folder in folders]
     path = out or (folders[0].report if len(folders) == 1 else Path("report.html"))
+    if path.is_dir():
+        raise ValueError(f"out: {path} is a folder; name the page to write")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"out: {path.parent} is no folder")
     write_text(path, _single(results[0]) if len(folders) == 1 else comparison(results, path))

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from bregma import prox
-
 Method = Literal["adabreg", "adam", "linbreg", "proxsgd"]
 Schedule = Literal["cosine", "onecycle", "constant"]
 Init = Literal["anchored", "shrink", "sparse"]
@@ -54,12 +52,13 @@ class Experiment:
             share and chooses lam itself; penalty and init are ignored. 0: what lam makes of it.
         lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam ignores it.
         penalty: penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns, nuclear,
-            none.
-        init: how training starts. anchored: dense; shrink: dense, shrunk by lam at the first step; sparse: a random
-            part of the connections.
+            none; adam has none.
+        init: how adabreg and linbreg start. anchored: dense; shrink: dense, shrunk by lam at the first step; sparse: a
+            random part of the connections.
         init_density: share of the connections that a sparse start keeps.
         lr: learning rate; with a schedule, the highest.
-        schedule: course of the learning rate over all steps. cosine: down to zero; onecycle: up, then down; constant.
+        schedule: course of the learning rate over all steps. cosine: down to a thousandth; onecycle: up, then down;
+            constant.
         epochs: passes over the training samples.
         batch_size: samples per step.
         shift: training images move by up to this many pixels each way, anew in every epoch; only for images.
@@ -97,6 +96,8 @@ class Experiment:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        from bregma import prox  # imports torch: late, so that the command line can catch an interrupt meanwhile
+
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), field.default)
         if prox.get(self.penalty).min_ndim > 2:

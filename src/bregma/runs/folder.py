@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from bregma import __version__
-from bregma.data import Splits
+from bregma.data import FrameDataset, Splits
 from bregma.runs.experiment import Experiment
 from bregma.runs.files import write_bytes, write_text
 
@@ -58,6 +58,25 @@ class Config:
     synthetic: bool
     environment: dict[str, str]
 
+    def require_fit(self, dataset: FrameDataset, name: str) -> None:
+        """Refuse data that the network of this run was not made for.
+
+        Raises:
+            ValueError: frames of another shape, or other classes.
+        """
+        if dataset.frame_shape != self.frame_shape:
+            raise ValueError(
+                f"data: frames of {name} have the shape {dataset.frame_shape}, the network takes {self.frame_shape}"
+            )
+        if dataset.classes != self.classes:
+            raise ValueError(
+                f"data: {name} has the classes {_brief(dataset.classes)}, the network {_brief(self.classes)}"
+            )
+
+
+def _brief(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:3])} ... {names[-1]} ({len(names)})" if len(names) > 4 else ", ".join(names)
+
 
 class RunFolder:
     """Reads and writes the files of one run.
@@ -81,6 +100,8 @@ class RunFolder:
 
     def require_new(self) -> None:
         """Refuse a folder that already holds a run."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"out: {self.path} is a file, not a folder")
         if (self.path / "config.toml").exists():
             raise ValueError(f"out: {self.path} already holds a run; choose another folder, or go on with --resume")
 

@@ -242,6 +242,7 @@ def _finish(session: Session) -> dict[str, Any]:
     """Test the best weights once and write the summary."""
     progress, experiment, folder = session.progress, session.experiment, session.folder
     net = session.net
+    folder.write_metrics(progress.rows)  # an end between the last checkpoint and this file may have left it short
     load_weights(net, folder.tensors("best"), session.splits.test)
     test = evaluate(net, session.splits.test)
     folder.write_tensors("sample", sample_activity(net, session.splits.test))
