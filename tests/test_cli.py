@@ -53,6 +53,16 @@ def test_train_leaves_a_run_folder(finished):
     assert not [name for name in names if name.startswith(".")]
 
 
+def test_a_density_is_met_and_shown_with_its_target(tmp_path, capsys):
+    path = tmp_path / "tenth"
+    assert run("train", "--density", "0.1", "--epochs", "4", "--hidden", "16", "--steps", "5", "--out", str(path)) == 0
+    assert "density 0.100 (target 0.1), " in capsys.readouterr().err
+    assert json.loads((path / "summary.json").read_text())["density"] == pytest.approx(0.1, abs=0.001)
+    page = (path / "report.html").read_text()
+    assert "(target 0.1)" in page
+    assert "bregma train --data digits --method adabreg --density 0.1 --epochs 4" in page
+
+
 def test_evaluate_repeats_the_test_accuracy(finished, capsys):
     assert run("evaluate", str(finished)) == 0
     result = json.loads(capsys.readouterr().out)

@@ -316,6 +316,28 @@ def test_a_checkpoint_carries_what_repeats_the_input(tmp_path):
     best_network(folder, splits)
 
 
+@pytest.mark.parametrize("steps", [4, 9, 14])
+def test_a_run_to_a_density_reaches_it_and_resumes(tmp_path, splits, steps):
+    experiment = tiny(density=0.1, epochs=6)
+    whole = start(tmp_path / "whole", splits, experiment)
+    summary = train(whole, splits)
+    assert summary["target_density"] == 0.1
+    assert summary["density"] == pytest.approx(0.1, abs=0.003)  # of 128 weights
+    assert [row["reached"] for row in whole.metrics()] == [False] * 4 + [True] * 2
+    assert summary["best_epoch"] > 4
+    cut = start(tmp_path / "cut", splits, experiment)
+    assert train(cut, splits, should_stop=stop_after(steps)) is None
+    train(cut, splits, resume=True)
+    assert_same(everything(whole), everything(cut))
+
+
+def test_a_density_changes_what_is_recommended_and_needs_adabreg():
+    assert recipe("digits", density=0.1).lr > recipe("digits").lr
+    assert recipe("digits", density=0.1, lr=0.5).lr == 0.5
+    with pytest.raises(ValueError, match="density needs the method adabreg, got linbreg"):
+        recipe("digits", "linbreg", density=0.1)
+
+
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path, splits):
     start(tmp_path / "run", splits, tiny())
     with pytest.raises(ValueError, match="already holds a run"):
@@ -340,6 +362,7 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path, splits):
         ("lr", float("nan"), "> 0"),
         ("clip", 0.0, "> 0"),
         ("lam", -0.1, ">= 0"),
+        ("density", 1.5, r"in \[0, 1\], 0 for none"),
         ("decay", 1.5, r"in \[0, 1\]"),
         ("steps", -1, ">= 0"),
         ("seed", -1, ">= 0"),

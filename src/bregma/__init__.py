@@ -20,16 +20,26 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bregma.admm import ADMMClassifier
-    from bregma.optim import AdaBreg, LinBreg, ProxSGD, param_groups
+    from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
     from bregma.sparsity import density
 
-__all__ = ["ADMMClassifier", "AdaBreg", "LinBreg", "ProxSGD", "__version__", "density", "param_groups"]
+__all__ = [
+    "ADMMClassifier",
+    "AdaBreg",
+    "LinBreg",
+    "ProxSGD",
+    "TargetDensity",
+    "__version__",
+    "density",
+    "param_groups",
+]
 
 _HOME = {
     "ADMMClassifier": "bregma.admm",
     "AdaBreg": "bregma.optim",
     "LinBreg": "bregma.optim",
     "ProxSGD": "bregma.optim",
+    "TargetDensity": "bregma.optim",
     "density": "bregma.sparsity",
     "param_groups": "bregma.optim",
 }

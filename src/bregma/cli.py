@@ -151,12 +151,15 @@ def _recommended(words: list[str]) -> Experiment:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--method", choices=METHODS, default="adabreg")
+    parser.add_argument("--density", type=float, default=0.0)
     parser.exit_on_error = False
     try:
         given, _ = parser.parse_known_args(words)
     except argparse.ArgumentError:  # the parser proper will say what is wrong
         return recipe()
-    return recipe(given.data, given.method)
+    if not 0 <= given.density <= 1 or given.method != "adabreg":  # the checks proper will say what is wrong
+        return recipe(given.data, given.method)
+    return recipe(given.data, given.method, density=given.density)
 
 
 def _train(command: Train) -> int:
@@ -189,7 +192,8 @@ def _train(command: Train) -> int:
             return 130
         report = write_report([folder])  # takes a second, so an interrupt lets it finish
     _console.print(
-        f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f}, {summary['seconds']:.0f} s",
+        f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f}"
+        f"{f' (target {experiment.density:g})' if experiment.density else ''}, {summary['seconds']:.0f} s",
         soft_wrap=True,
     )
     print(report)

@@ -1,6 +1,7 @@
 """Spiking layers and networks, built on `bregma.dynamics`."""
 
 from bregma.nn.delayed import DelayedRecurrentLIF
+from bregma.nn.delrec import DelRec, delrec
 from bregma.nn.layers import LIF, Readout, RecurrentLIF
 from bregma.nn.linear import SpikeLinear
 from bregma.nn.models import ReadoutLayer, SpikingLayer, SpikingMLP
@@ -9,6 +10,7 @@ from bregma.nn.record import Record
 
 __all__ = [
     "LIF",
+    "DelRec",
     "DelayedRecurrentLIF",
     "Readout",
     "ReadoutLayer",
@@ -18,4 +20,5 @@ __all__ = [
     "SpikeLinear",
     "SpikingLayer",
     "SpikingMLP",
+    "delrec",
 ]

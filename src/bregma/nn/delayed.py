@@ -34,6 +34,8 @@ class DelayedRecurrentLIF(RecurrentLIF):
         max_delay: longest delay in time steps, kept by `clamp_delays_`; neuromorphic chips have such a limit.
         spread: half-width of the interpolation beyond one step, >= 0, to start with.
         learn_spread: each neuron learns its share of the spread, ``2 * spread * sigmoid(p_spread)``.
+        dropout: share of the neurons, in [0, 1), that do not hear the layer while training; drawn anew in each call
+            and alike for all steps and samples of it. The others hear it louder by ``1 / (1 - dropout)``.
         reset: see `LIF`.
         strict: see `LIF`.
         detach_reset: see `LIF`.
@@ -52,7 +54,7 @@ class DelayedRecurrentLIF(RecurrentLIF):
         membrane and what is under way along the axons; k follows the longest delay.
 
     Raises:
-        ValueError: as `RecurrentLIF`, or a negative max_delay or spread.
+        ValueError: as `RecurrentLIF`, a negative max_delay or spread, or a dropout outside [0, 1).
 
     Example:
         >>> spikes, state = DelayedRecurrentLIF(4, max_delay=20)(torch.rand(5, 2, 4))
@@ -72,6 +74,7 @@ class DelayedRecurrentLIF(RecurrentLIF):
         max_delay: int = 60,
         spread: float = 10.0,
         learn_spread: bool = False,
+        dropout: float = 0.0,
         reset: Reset = "subtract",
         strict: bool = True,
         detach_reset: bool = False,
@@ -79,10 +82,12 @@ class DelayedRecurrentLIF(RecurrentLIF):
     ) -> None:
         check_number("max_delay", max_delay, "a finite number >= 0", 0 <= max_delay < math.inf)
         check_number("spread", spread, "a finite number >= 0", 0 <= spread < math.inf)
+        check_number("dropout", dropout, "in [0, 1)", 0 <= dropout < 1)
         super().__init__(
             size, decay, threshold, reset=reset, strict=strict, detach_reset=detach_reset, surrogate=surrogate
         )
         self.max_delay = max_delay
+        self.dropout = dropout
         self.delays = nn.Parameter(torch.empty(size).normal_(std=max_delay / 5).abs_())
         self.register_buffer("spread", torch.tensor(float(spread)))
         self.register_parameter("p_spread", nn.Parameter(torch.zeros(size)) if learn_spread else None)
@@ -92,9 +97,12 @@ class DelayedRecurrentLIF(RecurrentLIF):
 
     def forward(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes of the layer and the state to go on from."""
+        weight = self.recurrent.weight
+        if self.training and self.dropout:
+            weight = weight * nn.functional.dropout(weight.new_ones(len(weight), 1), self.dropout)
         return dynamics.delayed_recurrent_lif(
             current,
-            self.recurrent.weight,
+            weight,
             self.delays,
             self.neuron_spread(),
             self.decay,

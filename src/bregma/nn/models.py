@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from bregma.dynamics import ATan, Reset, Surrogate
+from bregma.nn.delrec import DelRec as DelRec
+from bregma.nn.delrec import delrec as delrec
 from bregma.nn.layers import LIF, Readout, RecurrentLIF
 from bregma.nn.linear import SpikeLinear
 

@@ -101,3 +101,11 @@ def gradients(owner: str, params: list[Tensor]) -> None:
     for p in params:
         if p.grad is not None and p.grad.layout != torch.strided:
             raise TypeError(f"{owner} needs dense gradients, got layout {p.grad.layout} of shape {tuple(p.shape)}")
+
+
+def count(name: str, value: Any, *, low: int) -> None:
+    """Raise unless ``value`` is an integer >= ``low``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if value < low:
+        raise ValueError(f"{name} must be >= {low}, got {value}")

@@ -56,8 +56,10 @@ def repeat_command(experiment: Experiment) -> str:
         >>> repeat_command(recipe("digits", lam=0.2, hidden=(128, 64), recurrent=True))
         'bregma train --data digits --method adabreg --lam 0.2 --hidden 128 64 --recurrent'
     """
-    usual = recipe(experiment.data, experiment.method)
+    usual = recipe(experiment.data, experiment.method, density=experiment.density)
     words = ["bregma", "train", "--data", experiment.data, "--method", experiment.method]
+    if experiment.density:
+        words += ["--density", str(experiment.density)]
     for field in dataclasses.fields(experiment):
         value: Any = getattr(experiment, field.name)
         if value == getattr(usual, field.name):
@@ -118,6 +120,8 @@ def _lede(results: Results) -> str:
         [" × ".join(map(str, config.frame_shape)), *map(str, experiment.hidden), f"{len(config.classes)} classes"]
     )
     how = "" if experiment.method == "adam" else f" at λ = {experiment.lam:g}"
+    if experiment.density:
+        how = f" to a density of {experiment.density:g}"
     epochs = f"{len(results.rows)} epoch{'s' if len(results.rows) != 1 else ''}"
     return (
         f"A {kind} ({sizes}, {config.steps} time steps) trained with {METHOD_NAMES[experiment.method]}{how} "
@@ -154,11 +158,16 @@ def _numbers(results: Results) -> list[tuple[str, str]]:
     seconds = summary["seconds"] if summary else results.rows[-1]["seconds"]
     return [
         accuracy,
-        (f"{(summary or best)['density']:.3f}", "density: share of weights that are not zero"),
+        (f"{(summary or best)['density']:.3f}", f"density: share of weights that are not zero{_target(results)}"),
         (f"{results.nonzero:,}", f"weights not zero, of {results.connections:,}"),
         (f"{results.firing_rate:.3f}", "spikes per hidden neuron and time step"),
         (duration(seconds), f"of training on {_threads(results.config.experiment)}"),
     ]
+
+
+def _target(results: Results) -> str:
+    target = results.config.experiment.density
+    return f" (target {target:g})" if target else ""
 
 
 def duration(seconds: float) -> str:

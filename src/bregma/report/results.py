@@ -66,8 +66,12 @@ class Results:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The epoch with the best validation accuracy, the lower loss deciding between equals."""
-        return max(self.rows, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
+        """The epoch with the best validation accuracy, the lower loss deciding between equals.
+
+        In a run with a target density, of the epochs that have reached it; before that, the last epoch.
+        """
+        rows = [row for row in self.rows if row.get("reached", True)] or self.rows[-1:]
+        return max(rows, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
 
     @property
     def nonzero(self) -> int:

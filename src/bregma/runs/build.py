@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bregma.data import FrameDataset
 from bregma.nn import SpikingMLP
-from bregma.optim import AdaBreg, LinBreg, ProxSGD, param_groups
+from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import Config
 
@@ -34,6 +34,8 @@ def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optim
     if experiment.method == "adam":
         return torch.optim.Adam(net.parameters(), lr=lr)
     groups = param_groups(net, lam=experiment.lam, penalty=experiment.penalty)
+    if experiment.density:  # with lam = 0 AdaBreg is Adam, which keeps one dual less beside that of TargetDensity
+        return torch.optim.Adam(groups, lr=lr)
     if experiment.method == "proxsgd":
         return ProxSGD(groups, lr=lr, momentum=0.9)
     dual: dict[str, Any] = {
@@ -44,6 +46,11 @@ def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optim
     if experiment.method == "linbreg":
         return LinBreg(groups, lr=lr, momentum=0.9, **dual)
     return AdaBreg(groups, lr=lr, **dual)
+
+
+def build_sparsifier(optimizer: torch.optim.Optimizer, experiment: Experiment, total: int) -> TargetDensity | None:
+    """What brings the network to the density of the experiment, if it names one."""
+    return TargetDensity(optimizer, experiment.density, total) if experiment.density else None
 
 
 def build_schedule(

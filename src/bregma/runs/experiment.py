@@ -24,6 +24,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "schedule": (lambda value: value in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
     "init": (lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}"),
     "init_density": (lambda value: 0 < value <= 1, "in (0, 1]"),
+    "density": (lambda value: 0 <= value <= 1, "in [0, 1], 0 for none"),
     "lam": _NOT_NEGATIVE,
     "shift": _NOT_NEGATIVE,
     "lr": _POSITIVE,
@@ -47,6 +48,8 @@ class Experiment:
     Args:
         data: digits, mnist, psmnist, nmnist, shd, ssc, or the path of a file or folder in the layout of one of them.
         method: optimizer.
+        density: share of the connections to be left, in (0, 1]: adabreg then trains from a dense start to exactly that
+            share and chooses lam itself; penalty and init are ignored. 0: what lam makes of it.
         lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam ignores it.
         penalty: penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns, nuclear,
             none; adam has none.
@@ -72,6 +75,7 @@ class Experiment:
 
     data: str = "digits"
     method: Method = "adabreg"
+    density: float = 0.0
     lam: float = 0.3
     penalty: str = "l1"
     init: Init = "sparse"
@@ -102,6 +106,8 @@ class Experiment:
             value = getattr(self, name)
             if not inside(value):
                 raise ValueError(f"{name} must be {allowed}, got {value!r}")
+        if self.density and self.method != "adabreg":
+            raise ValueError(f"density needs the method adabreg, got {self.method}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as ``config.toml`` holds them."""
@@ -138,6 +144,9 @@ METHOD_RECIPES: dict[str, dict[str, Any]] = {
     "proxsgd": {"lr": 0.3, "lam": 1e-3},
 }
 
+#: What differs where a density is named: few weights take larger steps, and lam is not a setting.
+DENSITY_RECIPE: dict[str, Any] = {"lr": 2e-2, "lam": 0.0, "init": "anchored"}
+
 #: What differs for a data set; a folder or file by path is taken as ``shd``.
 DATA_RECIPES: dict[str, dict[str, Any]] = {
     "digits": {"shift": 1},
@@ -157,6 +166,10 @@ def recipe(data: str = "digits", method: Method = "adabreg", **given: Any) -> Ex
         2
         >>> recipe("mnist", "linbreg").lr
         2.0
+        >>> recipe("mnist", density=0.05).lr
+        0.02
     """
     own = {**METHOD_RECIPES.get(method, {}), **DATA_RECIPES.get(data, DATA_RECIPES["shd"])}
+    if given.get("density"):
+        own |= DENSITY_RECIPE
     return Experiment(**{"data": data, "method": method, **own, **given})

@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from bregma.data import FrameDataset, Splits, collate, shift_frames
-from bregma.runs.build import build_network, build_optimizer, build_schedule, load_weights, with_carried
+from bregma.runs.build import (
+    build_network,
+    build_optimizer,
+    build_schedule,
+    build_sparsifier,
+    load_weights,
+    with_carried,
+)
 from bregma.runs.evaluate import evaluate, sample_activity
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import RunFolder
@@ -62,7 +69,9 @@ class Session:
         self.net = build_network(folder.config())
         self.optimizer = build_optimizer(self.net, self.experiment)
         self.batches = -(-len(splits.train) // self.experiment.batch_size)
-        self.schedule = build_schedule(self.optimizer, self.experiment, self.batches * self.experiment.epochs)
+        steps = self.batches * self.experiment.epochs
+        self.sparsifier = build_sparsifier(self.optimizer, self.experiment, steps)
+        self.schedule = build_schedule(self.optimizer, self.experiment, steps)
         self.progress = Progress()
 
     def save(self) -> None:
@@ -71,6 +80,7 @@ class Session:
             {
                 "weights": self.weights(),
                 "optimizer": self.optimizer.state_dict(),
+                "sparsifier": self.sparsifier.state_dict() if self.sparsifier else None,
                 "schedule": self.schedule.state_dict(),
                 "generator": torch.get_rng_state(),
                 "progress": asdict(self.progress),
@@ -83,6 +93,8 @@ class Session:
         try:
             load_weights(self.net, state["weights"], self.splits.train)
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.sparsifier:
+                self.sparsifier.load_state_dict(state["sparsifier"])
             self.schedule.load_state_dict(state["schedule"])
             torch.set_rng_state(state["generator"])
             self.progress = Progress(**state["progress"])
@@ -194,6 +206,8 @@ def _end_epoch(session: Session) -> None:
     """Validate, keep the best weights, write checkpoint and metrics."""
     progress, samples = session.progress, len(session.splits.train)
     validation = evaluate(session.net, session.splits.validation)
+    sparsifier = session.sparsifier
+    reached = sparsifier is None or sparsifier.frozen
     progress.epoch += 1
     progress.rows.append(
         {
@@ -205,6 +219,7 @@ def _end_epoch(session: Session) -> None:
             "validation_accuracy": validation.accuracy,
             "density": density(session.net),
             "layer_density": layer_densities(session.net),
+            "reached": reached,
             "nonzero": nonzero(session.net),
             "firing_rate": validation.firing_rate,
             "firing_rates": validation.firing_rates,
@@ -212,7 +227,9 @@ def _end_epoch(session: Session) -> None:
         }
     )
     progress.batch, progress.loss_sum, progress.right = 0, 0.0, 0
-    if (validation.accuracy, -validation.loss) > (progress.best_accuracy, -progress.best_loss):
+    if not reached:  # denser than asked for: no candidate, but what reports show until there is one
+        session.folder.write_tensors("best", session.weights())
+    elif (validation.accuracy, -validation.loss) > (progress.best_accuracy, -progress.best_loss):
         progress.best_epoch = progress.epoch
         progress.best_accuracy, progress.best_loss = validation.accuracy, validation.loss
         session.folder.write_tensors("best", session.weights())
@@ -240,6 +257,7 @@ def _finish(session: Session) -> dict[str, Any]:
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "density": density(net),
+        "target_density": experiment.density,
         "parameters": parameters(net),
         "nonzero": nonzero(net),
         "firing_rate": test.firing_rate,

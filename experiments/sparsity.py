@@ -1,0 +1,234 @@
+"""Which way to a sparse network is best: TargetDensity against what else there is, at equal epochs and equal tuning.
+
+`BREGMA_DATA=data python experiments/sparsity.py run` adds rows to results/sparsity.jsonl, one per training run with
+all its settings; what is there already is not run again, so an interrupted study goes on where it stopped.
+`python experiments/sparsity.py table` prints the table of those rows.
+
+Everyone gets the same network, epochs, order of samples, schedule (5 % warm-up, constant to 60 %, linear to zero),
+gradient clip and grid of learning rates. The learning rate of a method is the one with the best validation accuracy of
+the tuning seed 100, found at density 0.05 for densities up to 0.1 and at 0.2 for the others; lam and decay of the
+methods that have one are tuned along with it. Test accuracy is that of the last weights, by a forward pass with hard
+spikes on samples never used for a choice. Density counts exact zeros of the weight matrices.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import bregma
+from bregma.data import FrameDataset, default_root, load, stratified_cut
+from bregma.nn import SpikingMLP
+from bregma.optim import baselines
+
+RESULTS = Path(__file__).parent / "results" / "sparsity.jsonl"
+RATES = (1e-2, 2e-2, 4e-2, 8e-2)
+TUNING_SEED = 100
+
+#: Data set, samples for training, validation and test, epochs, batch and network. `row`: an image row per step of 28.
+#: `speech`: synthetic spoken digits in the layout of SHD, German and English, 100 steps, other voices in the test part.
+TASKS: dict[str, dict[str, Any]] = {
+    "row": {
+        "data": "mnist",
+        "sizes": (5000, 3000, 5000),
+        "epochs": 10,
+        "batch": 125,
+        "network": {"hidden": [128], "recurrent": True, "gain": 3.0},
+    },
+    "speech": {
+        "data": "shd_synth_train.h5.gz",
+        "sizes": (1296, 144, 360),
+        "epochs": 20,
+        "batch": 60,
+        "network": {"hidden": [128], "recurrent": True, "gain": 1.0, "decay": 0.95},
+    },
+}
+CLIP = 1.0
+
+METHODS: dict[str, Any] = {
+    "target": (bregma.TargetDensity, {}),
+    "target-every5": (bregma.TargetDensity, {"every": 5}),
+    "target-every10": (bregma.TargetDensity, {"every": 10}),
+    "target-floor1": (bregma.TargetDensity, {"neuron_floor": 1}),
+    "target-firm": (bregma.TargetDensity, {"prox": "firm"}),
+    "target-hard": (bregma.TargetDensity, {"prox": "hard"}),
+    "target-erk": (bregma.TargetDensity, {"allocation": "erk"}),
+    "magnitude": (baselines.MagnitudePruning, {}),
+    "magnitude+metric": (baselines.MagnitudePruning, {"metric": "adam"}),
+    "one-shot": (baselines.OneShotPruning, {}),
+    "rigl": (baselines.RigL, {}),
+    "set": (baselines.SET, {}),
+    "l1-adam": (baselines.L1Pruning, {"lam": (1e-4, 1e-3, 1e-2)}),
+    "prox-adam": (baselines.ProxPruning, {"lam": (1e-2, 1e-1, 1.0)}),
+    "str": (baselines.STR, {"decay": (5e-2, 1e-1, 2e-1, 4e-1)}),
+    "dense": (None, {}),
+}
+MAIN = ("target", "magnitude", "magnitude+metric", "rigl", "set", "one-shot", "prox-adam", "l1-adam", "str", "dense")
+
+
+def samples(dataset: FrameDataset, count: int) -> tuple[Tensor, Tensor]:
+    """Frames (T, N, ...) and labels of the first samples of a stratified, fixed order."""
+    rows = range(len(dataset))
+    if count < len(dataset):
+        _, rows = stratified_cut(dataset.labels.numpy(), count / len(dataset), seed=0)
+    return dataset.__getitems__(list(rows))
+
+
+def parts(task: str) -> list[tuple[Tensor, Tensor]]:
+    name = TASKS[task]["data"]
+    splits = load(default_root() / name if name.endswith(".gz") else name, seed=0)
+    three = (splits.train, splits.validation, splits.test)
+    return [samples(part, count) for part, count in zip(three, TASKS[task]["sizes"], strict=True)]
+
+
+def factor(done: float) -> float:
+    return min(done / 0.05, 1.0, (1 - done) / 0.4)
+
+
+def accuracy(net: nn.Module, x: Tensor, labels: Tensor) -> float:
+    with torch.no_grad():
+        right = [(net(a).argmax(1) == b).sum() for a, b in zip(x.split(500, 1), labels.split(500), strict=True)]
+    return int(sum(right)) / len(labels)
+
+
+def train(data: list[tuple[Tensor, Tensor]], setting: dict[str, Any]) -> dict[str, Any]:
+    """One training run; what was measured."""
+    task, seed, batch = TASKS[setting["task"]], setting["seed"], setting["batch"]
+    (x, labels), validation, test = data
+    torch.manual_seed(seed)
+    net = SpikingMLP(x[0, 0].numel(), classes=int(labels.max()) + 1, **task["network"])
+    optimizer = torch.optim.Adam(bregma.param_groups(net), lr=setting["lr"], fused=True)
+    steps = setting["epochs"] * (len(labels) // batch)
+    make, _ = METHODS[setting["method"]]
+    sparsifier = make(optimizer, setting["density"], steps, **setting["options"]) if make else None
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor((step + 1) / (steps + 1)))
+    order = torch.Generator().manual_seed(seed)
+    started = time.perf_counter()
+    for _ in range(setting["epochs"]):
+        for rows in torch.randperm(len(labels), generator=order).split(batch)[: len(labels) // batch]:
+            optimizer.zero_grad()
+            F.cross_entropy(net(x[:, rows]), labels[rows]).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), setting["clip"])
+            optimizer.step()
+            schedule.step()
+    return {
+        "validation": accuracy(net, *validation),
+        "test": accuracy(net, *test),
+        "density_reached": bregma.density(net),
+        "mask_density": sparsifier.density if sparsifier else 1.0,
+        "delta": getattr(sparsifier, "delta", None),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+class Study:
+    """The rows so far, and the runs that add to them."""
+
+    def __init__(self, path: Path, command: str) -> None:
+        self.path, self.command = path, command
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.rows = [json.loads(line) for line in lines]
+        self.data: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    def row(self, task: str, method: str, density: float, lr: float, seed: int, options: dict[str, Any]) -> Any:
+        """The row of one run, trained unless it is there."""
+        setting = {"task": task, "method": method, "density": density, "lr": lr, "seed": seed, "options": options}
+        setting |= {"epochs": TASKS[task]["epochs"], "batch": TASKS[task]["batch"], "clip": CLIP}
+        for row in self.rows:
+            if row["setting"] == setting:
+                return row
+        if task not in self.data:
+            self.data[task] = parts(task)
+        measured = train(self.data[task], setting)
+        row = {"setting": setting, **TASKS[task], **measured, "bregma": bregma.__version__, "torch": torch.__version__}
+        row["command"] = self.command
+        self.rows.append(row)
+        self.path.parent.mkdir(exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{task} {method} {density} lr {lr} seed {seed} {options}: {measured}", flush=True)
+        return row
+
+    def tuned(self, task: str, method: str, density: float) -> tuple[float, dict[str, Any]]:
+        """Learning rate and options of the best validation accuracy with the tuning seed."""
+        at = tuned_at(method, density)
+        return max(grid(method), key=lambda t: self.row(task, method, at, t[0], TUNING_SEED, t[1])["validation"])
+
+
+def grid(method: str) -> list[tuple[float, dict[str, Any]]]:
+    """All pairs of learning rate and options that a method is tuned over."""
+    fixed = METHODS[method][1]
+    axes = [[(k, v) for v in (values if isinstance(values, tuple) else (values,))] for k, values in fixed.items()]
+    return [(lr, dict(chosen)) for lr in RATES for chosen in itertools.product(*axes)]
+
+
+def tuned_at(method: str, density: float) -> float:
+    """The density at which a method is tuned for another."""
+    return 1.0 if method == "dense" else 0.05 if density <= 0.1 else 0.2
+
+
+def is_chosen(setting: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Whether a run has the learning rate and options with the best validation accuracy of the tuning seed."""
+    same = ("task", "method", "epochs", "batch", "clip")
+    wanted = {key: setting[key] for key in same} | {"density": tuned_at(setting["method"], setting["density"])}
+    tuning = [r for r in rows if r["setting"]["seed"] == TUNING_SEED and wanted.items() <= r["setting"].items()]
+    best = max(tuning, key=lambda row: row["validation"])["setting"]
+    return bool((best["lr"], best["options"]) == (setting["lr"], setting["options"]))
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Mean and standard deviation of the test accuracy in per cent, number of seeds in brackets, as Markdown."""
+    final = [row for row in rows if row["setting"]["seed"] != TUNING_SEED and is_chosen(row["setting"], rows)]
+    for task in dict.fromkeys(row["setting"]["task"] for row in final):
+        of_task = [row for row in final if row["setting"]["task"] == task]
+        densities = sorted({row["setting"]["density"] for row in of_task}, reverse=True)
+        print(f"\n{task}\n\n| method | {' | '.join(map(str, densities))} |\n| --- |{' --- |' * len(densities)}")
+        for method in [m for m in METHODS if any(row["setting"]["method"] == m for row in of_task)]:
+            cells = []
+            for density in densities:
+                here = [
+                    100 * row["test"]
+                    for row in of_task
+                    if (row["setting"]["method"], row["setting"]["density"]) == (method, density)
+                ]
+                spread = f" ± {statistics.stdev(here):.1f}" if len(here) > 1 else ""
+                cells.append(f"{statistics.mean(here):.1f}{spread} ({len(here)})" if here else "")
+            print(f"| {method} | {' | '.join(cells)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("--tasks", default="row", help=f"of {', '.join(TASKS)}; default: %(default)s")
+    parser.add_argument(
+        "--methods", default="target,magnitude,magnitude+metric,rigl,set,one-shot,prox-adam,l1-adam,str"
+    )
+    parser.add_argument("--densities", default="0.05,0.1,0.02,0.2,0.5")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N-1; default: %(default)s")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    command = (
+        f"python experiments/sparsity.py run --tasks {options.tasks} --methods {options.methods} "
+        f"--densities {options.densities} --seeds {options.seeds}"
+    )
+    study = Study(options.results, command)
+    if options.what == "run":
+        for task in options.tasks.split(","):
+            for density, method in itertools.product(options.densities.split(","), options.methods.split(",")):
+                at = 1.0 if method == "dense" else float(density)
+                lr, chosen = study.tuned(task, method, at)
+                for seed in range(options.seeds):
+                    study.row(task, method, at, lr, seed, chosen)
+    table(study.rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""What every method that thins out a network shares: it rides on an optimiser and knows which weights stay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from bregma.optim import checks
+from bregma.prox import thresholds
+
+
+class Sparsifier:
+    """Base of :class:`bregma.TargetDensity` and of the methods in :mod:`bregma.optim.baselines`.
+
+    It hooks into ``optimizer.step``, so the training loop does not change: gradients of pruned weights are set to
+    zero before the step, and the weights are thinned out after it. All scores, masks and duals of the network lie one
+    after the other in flat tensors; ``_views`` cuts such a tensor into pieces of the weights' shapes.
+
+    A subclass says what happens to the gradients in ``_before`` and to the weights in ``_after``, and names the
+    tensors it keeps in ``_kept``.
+
+    Args:
+        optimizer: moves the weights. Thinned out are the parameters of two or more dimensions in those of its groups
+            that do not say ``penalty="none"``; :func:`bregma.param_groups` makes such groups for any model. A ``lam``
+            in a group is set to 0: the density replaces it.
+        density: share of these weights that is left in the end, in (0, 1].
+        total_steps: optimiser steps of the whole training.
+        ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: 0.75.
+        every: steps from one mask to the next; the last one of the ramp is made exactly at its end.
+        allocation: ``"global"``: the best scores anywhere in the network; ``"uniform"``: every tensor has the same
+            density; ``"erk"``: small tensors stay denser, see :func:`bregma.prox.thresholds.allocate`.
+        neuron_floor: inputs that each output of each weight tensor keeps at least.
+        layer_floor: share of each weight tensor that is kept at least.
+    """
+
+    #: Names of the attributes that hold tensors or numbers to be saved, besides step and mask.
+    _kept: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        density: float,
+        total_steps: int,
+        *,
+        ramp_end: float,
+        every: int,
+        allocation: str,
+        neuron_floor: int,
+        layer_floor: float,
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+        checks.share("density", density)
+        checks.count("total_steps", total_steps, low=1)
+        checks.share("ramp_end", ramp_end)
+        checks.count("every", every, low=1)
+        checks.count("neuron_floor", neuron_floor, low=0)
+        checks.number("layer_floor", layer_floor, low=0.0)
+        if allocation not in thresholds.ALLOCATIONS:
+            raise ValueError(f"allocation must be one of {', '.join(thresholds.ALLOCATIONS)}, got {allocation!r}")
+        if layer_floor > density:
+            raise ValueError(f"layer_floor must be <= density = {density}, got {layer_floor}")
+        self.optimizer = optimizer
+        self.target = density
+        self.total_steps = total_steps
+        self.every = every
+        self.allocation = allocation
+        self.neuron_floor = neuron_floor
+        self.weights = _weights(optimizer)
+        self.size = sum(w.numel() for w in self.weights)
+        self.freeze_step = max(1, round(ramp_end * total_steps))
+        self._layer_floors = [math.ceil(layer_floor * w.numel()) for w in self.weights]
+        self._floors = [
+            max(floor, w.shape[0] * min(neuron_floor, w[0].numel()))
+            for floor, w in zip(self._layer_floors, self.weights, strict=True)
+        ]
+        if sum(self._floors) > self.keep(density):
+            raise ValueError(
+                f"density must be >= {sum(self._floors) / self.size:.6f} for the floors "
+                f"(neuron_floor {neuron_floor}, layer_floor {layer_floor}), got {density}"
+            )
+        for group in optimizer.param_groups:
+            if "lam" in group:
+                group["lam"] = 0.0
+        self.step_count = 0
+        self.mask = torch.ones(self.size, dtype=torch.bool, device=self.weights[0].device)
+        self._numbers_of: Tensor | None = None  # the mask that `_as_numbers` was made from
+        self._as_numbers = torch.empty(0)
+        optimizer.register_step_pre_hook(self._pre_step)
+        optimizer.register_step_post_hook(self._post_step)
+
+    # -- what a subclass defines ------------------------------------------------------------------------------------
+
+    def _before(self) -> None:
+        """Called before each step of the optimiser, with fresh gradients; ``step_count`` counts this step."""
+        self.mask_gradients()
+
+    def _after(self) -> None:
+        """Called after each step of the optimiser."""
+        raise NotImplementedError
+
+    # -- what users see ---------------------------------------------------------------------------------------------
+
+    @property
+    def frozen(self) -> bool:
+        """True once the mask is final and the density reached."""
+        return self.step_count >= self.freeze_step
+
+    @property
+    def density(self) -> float:
+        """Share of the weights that the mask lets through now."""
+        return int(torch.count_nonzero(self.mask)) / self.size
+
+    @property
+    def masks(self) -> list[Tensor]:
+        """The mask of each weight tensor, bool, true where the weight stays."""
+        return self._views(self.mask)
+
+    def scheduled_density(self) -> float:
+        """Return the density the ramp asks for at the present step."""
+        return thresholds.cubic_ramp(self.step_count / self.freeze_step, self.target)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs besides the optimiser's own: plain numbers and flat tensors."""
+        state = {name: getattr(self, name) for name in ("step_count", "mask", *self._kept)}
+        return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a `state_dict`; training resumes bit for bit.
+
+        Raises:
+            ValueError: a state of another method or of a network of another size.
+        """
+        names = ("step_count", "mask", *self._kept)
+        if set(state_dict) != set(names):
+            raise ValueError(f"state_dict must hold {', '.join(names)}, got {', '.join(map(str, state_dict))}")
+        if state_dict["mask"].shape != self.mask.shape:
+            raise ValueError(f"state_dict must be of {self.size} weights, got {state_dict['mask'].numel()}")
+        for name, value in state_dict.items():
+            setattr(self, name, value.to(self.mask.device, copy=True) if isinstance(value, Tensor) else value)
+
+    def keep(self, density: float) -> int:
+        """Return how many weights a density leaves."""
+        return thresholds.keep_count(self.size, density)
+
+    # -- hooks ------------------------------------------------------------------------------------------------------
+
+    def _pre_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """Evaluate a closure at the sparse weights, before `_before` may put others in their place."""
+        closure: Callable[[], Any] | None = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        changed = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+            changed = (args[:1], {"closure": lambda: loss})
+        self.step_count += 1
+        with torch.no_grad():
+            self._before()
+            self._anchor()
+        return changed
+
+    def _post_step(self, *_: Any) -> None:
+        with torch.no_grad():
+            self._after()
+
+    def _anchor(self) -> None:
+        """Let an optimiser that keeps a dual of its own (AdaBreg, LinBreg) step from the weights as they are now."""
+        for group in self.optimizer.param_groups:
+            for p in group["params"]:
+                dual = self.optimizer.state.get(p, {}).get("dual")
+                if dual is not None:
+                    dual.copy_(p).div_(group["delta"])
+
+    # -- tools ------------------------------------------------------------------------------------------------------
+
+    def due(self) -> bool:
+        """Return whether this step makes a new mask."""
+        return self.step_count == self.freeze_step or (
+            self.step_count < self.freeze_step and self.step_count % self.every == 0
+        )
+
+    def mask_gradients(self) -> None:
+        """Set the gradients of pruned weights to exactly zero, in place."""
+        for w, kept in zip(self.weights, self._views(self._numbers()), strict=True):
+            if w.grad is not None:
+                w.grad.mul_(kept)
+
+    def mask_weights(self) -> None:
+        """Set pruned weights to exactly zero, in place."""
+        for w, kept in zip(self.weights, self._views(self._numbers()), strict=True):
+            w.mul_(kept)
+
+    def _numbers(self) -> Tensor:
+        """Return the mask as zeros and ones, flat, made anew when it has changed."""
+        if self._numbers_of is not self.mask:
+            self._numbers_of = self.mask
+            self._as_numbers = self.mask.to(_dtype(self.weights))
+        return self._as_numbers
+
+    def scores(self, values: Tensor, metric: str) -> Tensor:
+        r"""Return ``|values|``, times :math:`\hat s^{1/4}` in the metric ``"adam"``; flat, new storage."""
+        return values.abs() if metric == "none" else self.metric().mul_(values.abs())
+
+    def metric(self) -> Tensor:
+        r"""Return :math:`\omega = \hat s^{1/4}` of each weight, s the second moment that Adam keeps; flat."""
+        omega = torch.zeros(self.size, dtype=_dtype(self.weights), device=self.mask.device)
+        for w, part in zip(self.weights, self._views(omega), strict=True):
+            state = self.optimizer.state.get(w, {})
+            if "exp_avg_sq" in state:  # absent as long as the weight had no gradient
+                scale = 1 / (1 - _beta2(self.optimizer, w) ** float(state["step"]))
+                torch.mul(state["exp_avg_sq"], scale, out=part)
+        return omega.sqrt_().sqrt_()
+
+    def select(self, score: Tensor, density: float) -> tuple[Tensor, Tensor]:
+        """Return the mask that leaves ``density`` of the weights, and lam for each weight: what is below goes.
+
+        lam is broadcast where it is one for many: () if floors and allocation allow, else (size,).
+        """
+        keep = self.keep(density)
+        pinned = self._pinned(score)
+        ranked = score
+        if pinned is not None:  # floors first, whatever their scores
+            ranked = torch.maximum(score, pinned.to(score.dtype) * torch.finfo(score.dtype).max)
+        if self.allocation == "global":
+            mask, lam = thresholds.top_mask(ranked, keep)
+            lams = [lam] * len(self.weights)
+        else:
+            counts = thresholds.allocate([w.shape for w in self.weights], keep, self.allocation, self._floors)
+            parts = [thresholds.top_mask(q.flatten(), k) for q, k in zip(self._views(ranked), counts, strict=True)]
+            mask, lams = torch.cat([part for part, _ in parts]), [lam for _, lam in parts]
+        if self.allocation == "global" and pinned is None:
+            return mask, lam
+        rows = zip(self._views(score), self._views(mask), lams, strict=True)
+        return mask, torch.cat([thresholds.row_lams(q, m, lam).expand_as(q).flatten() for q, m, lam in rows])
+
+    def _pinned(self, score: Tensor) -> Tensor | None:
+        """What the floors hold, flat; None without floors."""
+        if not any(self._floors):
+            return None
+        parts = zip(self._views(score), self._layer_floors, strict=True)
+        return torch.cat([thresholds.floor_mask(q, self.neuron_floor, floor).flatten() for q, floor in parts])
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        pieces = flat.split([w.numel() for w in self.weights])
+        return [piece.view(w.shape) for piece, w in zip(pieces, self.weights, strict=True)]
+
+    def _gathered(self) -> Tensor:
+        """Return the weights as they are now, one after the other."""
+        return torch.cat([w.detach().flatten().to(_dtype(self.weights)) for w in self.weights])
+
+
+def _weights(optimizer: Optimizer) -> list[Tensor]:
+    found: list[Tensor] = [
+        p
+        for group in optimizer.param_groups
+        if group.get("penalty") != "none"
+        for p in group["params"]
+        if p.ndim >= 2 and p.numel() and p.requires_grad
+    ]
+    if not found:
+        raise ValueError("optimizer must hold weights of two or more dimensions in a group with a penalty, got none")
+    if len({w.device for w in found}) > 1:
+        raise ValueError(f"weights must be on one device, got {', '.join(sorted({str(w.device) for w in found}))}")
+    return found
+
+
+def _dtype(weights: list[Tensor]) -> torch.dtype:
+    wide = torch.float32
+    for w in weights:
+        wide = torch.promote_types(wide, w.dtype)
+    return wide
+
+
+def _beta2(optimizer: Optimizer, w: Tensor) -> float:
+    group = next(group for group in optimizer.param_groups if any(p is w for p in group["params"]))
+    return float(group["betas"][1])

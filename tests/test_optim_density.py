@@ -1,0 +1,323 @@
+"""TargetDensity: the density named is the density got; the method is the one written down; training resumes."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optim_cases import loss_of, network, saved_and_loaded, train, weights
+from reference.density import target_density
+from torch import nn
+
+import bregma
+from bregma import AdaBreg, LinBreg, TargetDensity
+
+
+def adam(net, lr=0.01, **options):
+    return torch.optim.Adam(bregma.param_groups(net), lr=lr, **options)
+
+
+def both(seed=0, steps=40, density=0.2, **options):
+    net = network(seed=seed)
+    optimizer = adam(net)
+    return net, optimizer, TargetDensity(optimizer, density, steps, **options)
+
+
+def nonzero(net):
+    return sum(int((p != 0).sum()) for p in net.parameters() if p.ndim > 1)
+
+
+@given(
+    st.floats(0.05, 1),
+    st.integers(1, 30),
+    st.sampled_from(["global", "uniform", "erk"]),
+    st.sampled_from(["soft", "firm", "hard"]),
+    st.sampled_from([1, 3]),
+)
+@settings(max_examples=40, deadline=None)
+def test_reaches_the_density_exactly_and_keeps_it(density, steps, allocation, prox, every):
+    net, optimizer, sparsifier = both(steps=steps, density=density, allocation=allocation, prox=prox, every=every)
+    train(net, optimizer, steps + 3)
+    target = max(1, round(density * 72)) / 72
+    assert sparsifier.frozen
+    assert sparsifier.density == pytest.approx(target)
+    assert bregma.density(net) == pytest.approx(target)
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_density_falls_monotonically_along_the_ramp(every):
+    net, optimizer, _ = both(steps=40, density=0.1, every=every)
+    seen = []
+    for step in range(1, 41):
+        train(net, optimizer, 1)
+        seen.append(nonzero(net))
+        if every == 1 and step <= 30:
+            assert seen[-1] == round(72 * bregma.prox.thresholds.cubic_ramp(step / 30, 0.1))
+    assert seen == sorted(seen, reverse=True)
+    assert seen[29:] == [7] * 11
+
+
+def test_makes_some_hundred_thresholds_unless_told_otherwise():
+    assert both(steps=400)[2].every == 1
+    assert both(steps=8000)[2].every == 20
+    assert both(steps=8000, every=3)[2].every == 3
+
+
+def test_is_the_method_written_down():
+    """Against a float64 transcription with a full sort, on a quadratic with a stable order of scores."""
+    n, steps = 60, 80
+    generator = torch.Generator().manual_seed(3)
+    theta0, optimum = (torch.randn(n, generator=generator, dtype=torch.float64) for _ in range(2))
+    scale = torch.rand(n, generator=generator, dtype=torch.float64) + 0.1
+    p = nn.Parameter(theta0.view(6, 10).clone())
+    optimizer = torch.optim.Adam([p], lr=0.02)
+    sparsifier = TargetDensity(optimizer, 0.25, steps)
+    oracle = target_density(theta0, lambda w: scale * (w - optimum), density=0.25, steps=steps, lr=0.02)
+    for t, (theta, kept, lam, delta) in enumerate(oracle, 1):
+        p.grad = (scale * (p.detach().flatten() - optimum)).view(6, 10)
+        optimizer.step()
+        assert torch.equal(sparsifier.mask, kept), t
+        torch.testing.assert_close(p.detach().flatten(), theta, rtol=1e-10, atol=1e-12)
+        if t <= 60:
+            assert sparsifier.lam == pytest.approx(lam, rel=1e-10, abs=1e-14)
+            assert sparsifier.delta == pytest.approx(delta, rel=1e-10)
+
+
+@pytest.mark.parametrize("prox", ["soft", "firm", "hard"])
+def test_at_density_one_it_is_adam(prox):
+    net, optimizer, sparsifier = both(density=1.0, prox=prox)
+    plain = network()
+    train(net, optimizer, 40)
+    train(plain, torch.optim.Adam(plain.parameters(), lr=0.01), 40)
+    assert torch.equal(weights(net), weights(plain))
+    assert sparsifier.delta == 1.0
+
+
+@pytest.mark.parametrize("stop", [7, 29, 30, 35])
+@pytest.mark.parametrize("every", [1, 4])
+def test_resumes_bit_for_bit_through_a_safe_load(stop, every):
+    net, optimizer, sparsifier = both(every=every)
+    train(net, optimizer, stop)
+    state = saved_and_loaded([net.state_dict(), optimizer.state_dict(), sparsifier.state_dict()])
+    other, resumed, thinner = both(seed=5, every=every)
+    for part, saved in zip((other, resumed, thinner), state, strict=True):
+        part.load_state_dict(saved)
+    train(net, optimizer, 40 - stop)
+    train(other, resumed, 40 - stop)
+    assert torch.equal(weights(net), weights(other))
+    assert torch.equal(sparsifier.mask, thinner.mask)
+
+
+def test_state_dict_shares_no_storage():
+    net, optimizer, sparsifier = both()
+    train(net, optimizer, 5)
+    state = sparsifier.state_dict()
+    before = copy.deepcopy(state)
+    train(net, optimizer, 5)
+    assert torch.equal(state["dual"], before["dual"])
+    sparsifier.load_state_dict(state)
+    train(net, optimizer, 5)
+    assert torch.equal(state["dual"], before["dual"])
+
+
+def test_pruned_weights_keep_their_dual_and_come_back():
+    p = nn.Parameter(torch.tensor([[1.0, 0.9, 0.8, 0.7]]))
+    optimizer = torch.optim.SGD([p], lr=0.1)
+    sparsifier = TargetDensity(optimizer, 0.5, 8, ramp_end=1.0, metric="none", prox="hard")
+    for _ in range(5):
+        p.grad = torch.zeros_like(p)
+        optimizer.step()
+    assert sparsifier.mask.tolist() == [True, True, False, False]
+    assert p.tolist() == [[1.0, pytest.approx(0.9), 0.0, 0.0]]
+    p.grad = torch.tensor([[5.0, 0.0, 9.0, 0.0]])  # the first falls to 0.5; the third, pruned, must not feel its own
+    optimizer.step()
+    assert sparsifier.mask.tolist() == [False, True, True, False]
+    assert p.tolist() == [[0.0, pytest.approx(0.9), pytest.approx(0.8), 0.0]]
+
+
+def test_after_the_ramp_only_survivors_move_and_no_dual_is_kept():
+    net, optimizer, sparsifier = both()
+    train(net, optimizer, 30)
+    assert sparsifier.dual is None
+    masks = [m.clone() for m in sparsifier.masks]
+    before = weights(net)
+    train(net, optimizer, 10)
+    assert not torch.equal(before, weights(net))
+    for mask, p in zip(masks, [net[0].weight, net[2].weight], strict=True):
+        assert torch.equal(mask, p != 0)
+        assert (p.grad[~mask] == 0).all()
+
+
+def test_soft_keeps_the_norm_of_the_survivors():
+    net, optimizer, sparsifier = both()
+    train(net, optimizer, 20)
+    sparse = torch.cat([net[0].weight.flatten(), net[2].weight.flatten()]).detach()
+    assert sparse.norm().item() == pytest.approx(sparsifier.dual[sparsifier.mask].norm().item(), rel=1e-5)
+    assert sparsifier.delta > 1
+
+
+@pytest.mark.parametrize("allocation", ["global", "uniform", "erk"])
+@pytest.mark.parametrize("prox", ["soft", "hard"])
+def test_floors_hold_in_the_weights_themselves(allocation, prox):
+    net = network()
+    with torch.no_grad():
+        net[0].weight[3] *= 1e-3  # without a floor this neuron would lose all inputs
+        net[2].weight *= 1e-3
+    optimizer = adam(net, lr=1e-4)
+    options = {"prox": prox, "allocation": allocation, "neuron_floor": 1, "layer_floor": 0.2}
+    sparsifier = TargetDensity(optimizer, 0.3, 40, **options)
+    for _ in range(40):
+        train(net, optimizer, 1)
+        for w in (net[0].weight, net[2].weight):
+            assert ((w != 0).sum(1) >= 1).all()
+    assert int((net[2].weight != 0).sum()) >= 5
+    assert bregma.density(net) == sparsifier.density == round(0.3 * 72) / 72
+
+
+def test_allocations_do_what_they_say():
+    counts = {}
+    for allocation in ("uniform", "erk"):
+        net, optimizer, _ = both(allocation=allocation, density=0.25)
+        train(net, optimizer, 40)
+        counts[allocation] = [int((net[i].weight != 0).sum()) for i in (0, 2)]
+    assert counts["uniform"] == [12, 6]
+    assert counts["erk"] == bregma.prox.thresholds.allocate([(8, 6), (3, 8)], 18, "erk")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda groups: torch.optim.AdamW(groups, lr=0.01),
+        lambda groups: torch.optim.Adam(groups, lr=0.01, fused=True),
+        lambda groups: AdaBreg(groups, lr=0.01, lam=0.5),
+        lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9),
+        lambda groups: LinBreg(groups, lr=0.1),
+    ],
+)
+def test_rides_on_any_optimiser(make):
+    net = network()
+    optimizer = make(bregma.param_groups(net, lam=0.5))
+    metric = "adam" if "betas" in optimizer.defaults else "none"
+    TargetDensity(optimizer, 0.5, 200, metric=metric)
+    losses = train(net, optimizer, 200)
+    assert bregma.density(net) == 0.5
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_adabreg_underneath_is_adam_underneath():
+    results = []
+    for make in (torch.optim.Adam, AdaBreg):
+        net = network(torch.float64)
+        optimizer = make(bregma.param_groups(net, lam=0.3), lr=0.01)
+        TargetDensity(optimizer, 0.3, 40)
+        train(net, optimizer, 40)
+        results.append(weights(net))
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-11)
+
+
+def test_works_with_closures_schedulers_and_narrow_weights():
+    net = network(torch.bfloat16)
+    optimizer = adam(net)
+    sparsifier = TargetDensity(optimizer, 0.25, 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / 40)
+    sparse_at_evaluation = []
+
+    def closure():
+        sparse_at_evaluation.append(nonzero(net))
+        optimizer.zero_grad()
+        loss = loss_of(net)
+        loss.backward()
+        return loss
+
+    for _ in range(20):
+        assert optimizer.step(closure).item() > 0
+        schedule.step()
+    assert bregma.density(net) == 0.25
+    assert len(sparse_at_evaluation) == 20
+    assert sparse_at_evaluation[-1] == 18
+    assert sparsifier.step_count == 20
+
+
+def test_channels_last_convolutions_and_frozen_biases():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2)).to(memory_format=torch.channels_last)
+    optimizer = adam(net)
+    TargetDensity(optimizer, 0.1, 10, allocation="erk")
+    for _ in range(10):
+        optimizer.zero_grad()
+        net(torch.randn(2, 3, 4, 4)).square().sum().backward()
+        optimizer.step()
+    assert bregma.density(net) == 14 / 140
+    assert (net[0].bias != 0).all()
+
+
+def test_groups_without_penalty_stay_dense_and_lam_is_taken_over():
+    net = network()
+    optimizer = AdaBreg(bregma.param_groups(net, lam=0.5, dense=["2.weight"]), lr=0.01)
+    sparsifier = TargetDensity(optimizer, 0.5, 10)
+    assert [w.shape for w in sparsifier.weights] == [(8, 6)]
+    assert [group["lam"] for group in optimizer.param_groups] == [0.0, 0.0]
+    train(net, optimizer, 10)
+    assert (net[2].weight != 0).all()
+    assert int((net[0].weight != 0).sum()) == 24
+
+
+def test_weights_without_any_gradient_are_the_first_to_go():
+    p = nn.Parameter(torch.ones(2, 4))
+    optimizer = torch.optim.Adam([p], lr=0.01)
+    TargetDensity(optimizer, 0.5, 4)
+    for _ in range(4):
+        p.grad = torch.tensor([[0.0, 1.0, 0.0, 1.0]] * 2)
+        optimizer.step()
+    assert ((p != 0).int() == torch.tensor([0, 1, 0, 1])).all()
+    assert p.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"density": 0.0}, ValueError, r"density must be in \(0, 1\], got 0.0"),
+        ({"density": "all"}, TypeError, "density must be a number, got str"),
+        ({"total_steps": 0}, ValueError, "total_steps must be >= 1, got 0"),
+        ({"total_steps": 1.5}, TypeError, "total_steps must be an integer, got float"),
+        ({"ramp_end": 1.5}, ValueError, r"ramp_end must be in \(0, 1\], got 1.5"),
+        ({"every": 0}, ValueError, "every must be >= 1, got 0"),
+        ({"prox": "l2"}, ValueError, "prox must be one of soft, firm, hard, got 'l2'"),
+        ({"metric": "fisher"}, ValueError, "metric must be one of adam, none, got 'fisher'"),
+        ({"allocation": "fair"}, ValueError, "allocation must be one of global, uniform, erk, got 'fair'"),
+        ({"neuron_floor": -1}, ValueError, "neuron_floor must be >= 0, got -1"),
+        ({"layer_floor": 0.9}, ValueError, "layer_floor must be <= density = 0.5, got 0.9"),
+        ({"density": 0.1, "neuron_floor": 1}, ValueError, "density must be >= 0.152778 for the floors"),
+    ],
+)
+def test_says_what_is_wrong_before_any_work(options, error, message):
+    net = network()
+    before = weights(net)
+    with pytest.raises(error, match=message):
+        TargetDensity(adam(net), **{"density": 0.5, "total_steps": 10, **options})
+    assert torch.equal(before, weights(net))
+
+
+def test_wants_the_right_optimiser_and_state():
+    net = network()
+    with pytest.raises(ValueError, match="metric must be 'none' for SGD"):
+        TargetDensity(torch.optim.SGD(net.parameters(), lr=0.1), 0.5, 10)
+    with pytest.raises(TypeError, match=r"optimizer must be a torch.optim.Optimizer, got Sequential"):
+        TargetDensity(net, 0.5, 10)
+    with pytest.raises(ValueError, match="optimizer must hold weights"):
+        TargetDensity(torch.optim.Adam([net[0].bias]), 0.5, 10)
+    _, _, sparsifier = both()
+    with pytest.raises(ValueError, match="state_dict must hold step_count, mask, dual, cut, lam, delta, got mask"):
+        sparsifier.load_state_dict({"mask": sparsifier.mask})
+    state = sparsifier.state_dict() | {"mask": torch.ones(3, dtype=torch.bool)}
+    with pytest.raises(ValueError, match="state_dict must be of 72 weights, got 3"):
+        sparsifier.load_state_dict(state)
+
+
+def test_diverged_training_is_named():
+    net, optimizer, _ = both()
+    for p in net.parameters():
+        p.grad = torch.full_like(p, float("nan"))
+    with pytest.raises(ValueError, match="diverged"):
+        optimizer.step()

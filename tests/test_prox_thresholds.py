@@ -1,0 +1,137 @@
+"""Thresholds: exact counts whatever the scores, floors that hold, allocations that add up."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bregma.prox import thresholds as th
+
+quick = settings(max_examples=50, deadline=None)
+shapes = st.lists(st.lists(st.integers(1, 7), min_size=2, max_size=3).map(tuple), min_size=1, max_size=4)
+
+
+@st.composite
+def scores(draw):
+    """Flat scores >= 0; often with many ties."""
+    n = draw(st.integers(1, 60))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    score = torch.rand(n, generator=generator)
+    return (score * 3).round() if draw(st.booleans()) else score
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.001, 1))
+@quick
+def test_ramp_falls_from_one_to_the_density(a, b, density):
+    early, late = sorted((a, b))
+    assert density <= th.cubic_ramp(late, density) <= th.cubic_ramp(early, density) <= 1
+    assert th.cubic_ramp(0.0, density) == 1.0
+    assert th.cubic_ramp(1.0, density) == th.cubic_ramp(3.0, density) == density
+
+
+@given(scores(), st.data())
+@quick
+def test_top_mask_is_exact_ties_or_not(score, data):
+    keep = data.draw(st.integers(0, score.numel()))
+    mask, lam = th.top_mask(score, keep)
+    assert int(mask.sum()) == keep
+    dropped = score[~mask]
+    assert lam.item() == (dropped.max().item() if len(dropped) else 0.0)
+    if 0 < keep < score.numel():
+        assert score[mask].min() >= lam
+        equal = (score == lam).nonzero().flatten()
+        assert torch.equal(mask[equal], mask[equal].sort(descending=True).values)  # the first of equals stay
+
+
+@given(shapes, st.sampled_from(["uniform", "erk"]), st.data())
+@quick
+def test_allocation_adds_up_within_sizes_and_floors(shapes, how, data):
+    sizes = [math.prod(shape) for shape in shapes]
+    floors = [data.draw(st.integers(0, size)) for size in sizes]
+    total = data.draw(st.integers(sum(floors), sum(sizes)))
+    counts = th.allocate(shapes, total, how, floors)
+    assert sum(counts) == total
+    assert all(low <= count <= size for low, count, size in zip(floors, counts, sizes, strict=True))
+
+
+def test_uniform_is_one_density_and_erk_favours_small_tensors():
+    counts = th.allocate([(100, 200), (10, 100)], 2100, "uniform")
+    assert counts == [2000, 100]
+    large, small = th.allocate([(100, 200), (10, 100)], 2100, "erk")
+    assert small / 1000 > 3 * large / 20000
+    assert small / large == pytest.approx(110 / 300, rel=0.01)
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 3), st.data())
+@quick
+def test_floors_mark_the_best_of_each_row_and_layer(rows, columns, neuron_floor, data):
+    score = torch.rand(rows, columns, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 999))))
+    layer_floor = data.draw(st.integers(0, score.numel()))
+    mask = th.floor_mask(score, neuron_floor, layer_floor)
+    per_row = min(neuron_floor, columns)
+    assert int(mask.sum()) == max(rows * per_row, layer_floor)
+    assert (mask.sum(1) >= per_row).all()
+    for row, kept in zip(score, mask, strict=True):
+        if 0 < kept.sum() < columns:
+            assert row[kept].min() > row[~kept].max()
+
+
+def test_rows_below_lam_get_a_lam_of_their_own():
+    score = torch.tensor([[5.0, 4.0, 1.0], [0.3, 0.2, 0.1], [0.5, 0.6, 0.7]])
+    mask = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
+    lams = th.row_lams(score, mask, torch.tensor(3.0))
+    assert lams.flatten().tolist() == pytest.approx([3.0, 0.2, 0.0])
+
+
+@given(st.floats(0, 3), st.lists(st.floats(-5, 5), min_size=1, max_size=20))
+@quick
+def test_proximal_maps_are_ordered_odd_and_zero_in_the_dead_zone(cut, values):
+    v = torch.tensor(values, dtype=torch.float64)
+    threshold = torch.full_like(v, cut)
+    soft, firm, hard = (th.PROXES[name](v, threshold) for name in ("soft", "firm", "hard"))
+    expected = v.sign() * (v.abs() - cut).clamp(min=0)
+    assert torch.allclose(soft, expected, atol=1e-15)
+    assert (soft.abs() <= firm.abs() + 1e-12).all()
+    assert (firm.abs() <= hard.abs() + 1e-12).all()
+    for name in th.PROXES:
+        assert torch.equal(th.PROXES[name](-v, threshold), -th.PROXES[name](v, threshold))
+        assert (th.PROXES[name](v, threshold)[v.abs() <= cut] == 0).all()
+    assert torch.equal(firm[v.abs() >= 2 * cut + 1e-9], v[v.abs() >= 2 * cut + 1e-9])
+
+
+def test_infinite_thresholds_leave_zeros_and_zero_thresholds_everything():
+    v = torch.tensor([1.0, -2.0])
+    for prox in th.PROXES.values():
+        assert torch.equal(prox(v, torch.full((2,), math.inf)).abs(), torch.zeros(2))
+        assert torch.equal(prox(v, torch.zeros(2)), v)
+
+
+def test_norm_ratio_gives_the_survivors_their_norm_back():
+    v = torch.tensor([3.0, 4.0, 9.0])
+    x = torch.tensor([1.0, 2.0, 0.0])
+    assert (x * th.norm_ratio(v, x)).norm().item() == pytest.approx(5.0)
+    assert th.norm_ratio(v, torch.zeros(3)).item() == 1.0
+
+
+def test_keep_count_rounds_and_keeps_one():
+    assert th.keep_count(21248, 0.02) == 425
+    assert th.keep_count(10, 0.001) == 1
+    assert th.keep_count(10, 1.0) == 10
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: th.top_mask(torch.rand(3), 4), "keep must be between 0 and 3, got 4"),
+        (lambda: th.top_mask(torch.tensor([1.0, math.nan, math.nan, 2.0]), 1), "diverged"),
+        (lambda: th.top_mask(torch.tensor([1.0, math.nan]), 1), "diverged"),
+        (lambda: th.allocate([(2, 2)], 2, "fair"), "allocation must be one of uniform, erk, got 'fair'"),
+        (lambda: th.allocate([(2, 2)], 5, "erk"), r"total must be between 0 \(the floors\) and 4, got 5"),
+        (lambda: th.allocate([(2, 2)], 1, "erk", [2]), r"total must be between 2 \(the floors\) and 4, got 1"),
+    ],
+)
+def test_says_what_is_wrong(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
