@@ -3,8 +3,9 @@
     python benchmarks/density.py [--json PATH] [--rounds N]
 
 Three networks, batch 125, one thread. Each contestant trains on its own copy of the network, round by round in turn;
-times are CPU times, medians over rounds. ``overhead`` is the time that ``optimizer.step()`` takes longer with TargetDensity, over
-the whole training step (forward, backward and step) without it.
+times are those of the processor, medians over rounds. ``overhead`` is the time that ``optimizer.step()`` takes longer
+with TargetDensity, over the whole training step (forward, backward and step) without it. By default thresholds come
+every step in trainings of up to 800 steps, every fifth in 2,000, and so on.
 """
 
 import argparse
