@@ -1,8 +1,9 @@
 """The main job over several seeds and methods: `python experiments/digits.py` writes results/digits.json.
 
-Every run is that of `bregma train --method METHOD --seed SEED`; the runs themselves land in ``--out`` and are kept, so
-an interrupted study goes on where it stopped. Test accuracy is that of the weights with the best validation accuracy,
-by a true forward pass on digits never trained on. The table printed at the end is the README's.
+Every run is that of `bregma train --method METHOD --seed SEED`, or with `--density D` for ``METHOD@D``; the runs
+themselves land in ``--out`` and are kept, so an interrupted study goes on where it stopped. Test accuracy is that of
+the weights with the best validation accuracy, by a true forward pass on digits never trained on. The table printed at
+the end is the README's.
 """
 
 import argparse
@@ -16,12 +17,17 @@ from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder, describe, environment
 from bregma.runs.loop import train
 
+COMPARED = ("adabreg", "adabreg@0.05", "linbreg", "proxsgd", "adam")
 RESULTS = Path(__file__).parent / "results" / "digits.json"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", default="adabreg,adam", help=f"of {', '.join(METHODS)}; default: %(default)s")
+    parser.add_argument(
+        "--methods",
+        default=",".join(COMPARED),
+        help=f"of {', '.join(METHODS)}; default: %(default)s",
+    )
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N-1; default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("runs/digits-study"), help="default: %(default)s")
     parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
@@ -39,7 +45,9 @@ def main() -> None:
 
 def run(method: str, seed: int, path: Path) -> dict[str, object]:
     """The summary of one run and all of its settings; trained unless it is there already."""
-    experiment = recipe("digits", method=method, seed=seed)
+    name, _, density = method.partition("@")
+    target = {"density": float(density)} if density else {}
+    experiment = recipe("digits", method=name, seed=seed, **target)
     folder = RunFolder(path)
     summary = folder.summary()
     if summary is None:
@@ -52,7 +60,7 @@ def run(method: str, seed: int, path: Path) -> dict[str, object]:
     if folder.config().experiment != experiment:
         raise ValueError(f"{path} holds a run with other settings; choose another --out")
     print(f"{method} seed {seed}: test {summary['test_accuracy']:.4f} density {summary['density']:.3f}", flush=True)
-    return {**experiment.to_dict(), **summary}
+    return {**experiment.to_dict(), **summary, "method": method}
 
 
 def show(rows: list[dict[str, object]]) -> None:

@@ -9,7 +9,8 @@ Change one line of a PyTorch script and the network it trains is sparse:
 >>> bregma.density(net)
 1.0
 
-Spiking layers are in `bregma.nn`, the data sets in `bregma.data`, the penalties in `bregma.prox`.
+`bregma.ADMMClassifier` trains without gradients. Spiking layers are in `bregma.nn`, the data sets in `bregma.data`, the
+penalties in `bregma.prox`.
 """
 
 import importlib
@@ -18,12 +19,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bregma.admm import ADMMClassifier
     from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
     from bregma.sparsity import density
 
-__all__ = ["AdaBreg", "LinBreg", "ProxSGD", "TargetDensity", "__version__", "density", "param_groups"]
+__all__ = [
+    "ADMMClassifier",
+    "AdaBreg",
+    "LinBreg",
+    "ProxSGD",
+    "TargetDensity",
+    "__version__",
+    "density",
+    "param_groups",
+]
 
 _HOME = {
+    "ADMMClassifier": "bregma.admm",
     "AdaBreg": "bregma.optim",
     "LinBreg": "bregma.optim",
     "ProxSGD": "bregma.optim",

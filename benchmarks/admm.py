@@ -1,0 +1,127 @@
+"""Time of one ADMM iteration: ours against Algorithm 2 of arXiv 2505.05527 as written, on the same recordings.
+
+    python benchmarks/admm.py [--only NAME] [--json PATH] [--data FOLDER] [--rounds N]
+
+The paper's setting: T 150, 200 recordings of N-MNIST, 2312-512-512-10, float32, one thread. The other contestant is the
+transcription that the tests use as their oracle (tests/reference/admm.py): plain torch, which forms the inverse of the
+spikes' system for every layer and time step and the input's Gram matrix in every iteration. It gets the same ridge as
+ours, since some pixels never fire; the authors' pseudo-inverse would take longer. The contestants take turns; figures
+are medians. ``floor_ms`` is the time torch needs for the dense products that no rearrangement avoids, each as one call:
+for two hidden layers the sums fed back, the spikes' system, the weights' right-hand side, the drive, and half of each
+of two symmetric Gram matrices. A share above 100 % means that our products are faster than torch's.
+``ratio`` is theirs_ms / ours_ms.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import bregma
+from bregma.admm import ADMM, Settings
+from bregma.admm.order import Order
+from bregma.data import load, stratified_cut
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+RESULTS = Path(__file__).parent / "results" / "admm.json"
+STEPS, SAMPLES, NEURONS, CLASSES = 150, 200, 512, 10
+ROWS = STEPS * SAMPLES
+
+#: Name: order of our iteration, numbers of hidden layers.
+WORKS: dict[str, tuple[Order, int]] = {
+    "random-2": ("random", 2),
+    "paper-2": ("paper", 2),
+    "random-1": ("random", 1),
+    "random-3": ("random", 3),
+}
+
+
+def recordings(root: Path | None) -> tuple[Tensor, Tensor]:
+    """The first 200 recordings of a stratified cut, (T, B, 2312), and one-hot labels."""
+    train = load("nmnist", root=root, steps=STEPS).train
+    _, rows = stratified_cut(train.labels.numpy(), SAMPLES / len(train), 0)
+    frames, labels = train.__getitems__(rows.tolist())
+    return frames.flatten(2), torch.eye(CLASSES)[labels]
+
+
+def timed(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return (time.perf_counter() - begin) * 1e3
+
+
+def floor(hidden: int) -> Callable[[], object]:
+    """The dense products of an iteration with this number of hidden layers."""
+    a, out = torch.rand(ROWS, NEURONS), torch.empty(ROWS, NEURONS)
+    square, half = torch.rand(NEURONS, NEURONS), torch.rand(ROWS, NEURONS // 2)
+
+    def work() -> None:
+        for _ in range(3 * (hidden - 1)):  # feedback, the spikes' system, the drive of the layer behind
+            torch.mm(a, square, out=out)
+        for _ in range(hidden - 1):
+            torch.mm(a.T, a)  # the weights' right-hand side
+        for _ in range(hidden):
+            torch.mm(half.T, a)  # half of the Gram matrix
+
+    return work
+
+
+def measure(name: str, x: Tensor, y: Tensor, rounds: int) -> dict[str, Any]:
+    from reference.admm import from_solver  # type: ignore[import-not-found]
+
+    order, hidden = WORKS[name]
+    solver = ADMM(x, y, (NEURONS,) * hidden, Settings(order=order))
+    paper = from_solver(solver.variables, x, y, ridge=solver.constants.ridge)
+    products = floor(hidden)
+    solver.step()  # compiles the kernels, makes the input's Gram matrix
+    products()
+    ours, theirs, least = [], [], []
+    for _ in range(rounds):
+        theirs.append(timed(lambda: paper.algorithm2(warming=True)))
+        for _ in range(3):
+            ours.append(timed(solver.step))
+            least.append(timed(products))
+    ours_ms, theirs_ms, floor_ms = map(statistics.median, (ours, theirs, least))
+    return {
+        "work": f"ADMM iteration, {order} order, 2312-{'512-' * hidden}10",
+        "against": "Algorithm 2 line by line in torch, in the paper's order",
+        "ratio": round(theirs_ms / ours_ms, 2),
+        "ours_ms": round(ours_ms, 1),
+        "theirs_ms": round(theirs_ms, 1),
+        "floor_ms": round(floor_ms, 1),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "bregma": bregma.__version__},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(WORKS), help="one comparison instead of all")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where to write the results (default: %(default)s)")
+    parser.add_argument("--data", type=Path, help="folder with N-MNIST; default: as bregma.data.load")
+    parser.add_argument("--rounds", type=int, default=3, help="timed iterations of theirs, three of ours per each")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    x, y = recordings(args.data)
+    rows = []
+    for name in [args.only] if args.only else WORKS:
+        rows.append(row := measure(name, x, y, args.rounds))
+        print(
+            f"{row['work']:52} {row['ours_ms']:6.0f} ms   theirs {row['theirs_ms']:6.0f} ms   ratio {row['ratio']:.1f}"
+            f"   floor {row['floor_ms']:.0f} ms, {row['floor_ms'] / row['ours_ms']:.0%} of ours",
+            flush=True,
+        )
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

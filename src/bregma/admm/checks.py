@@ -1,0 +1,87 @@
+"""What `ADMMClassifier` makes of the frames and labels it is given, and whether they fit in memory."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bregma.dynamics.memory import available_bytes
+
+Layout = Literal["time-major", "batch-major"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+
+def as_frames(frames: Any, layout: Layout) -> Tensor:
+    """Float32 frames (T, B, n) from an array or tensor of either layout.
+
+    Raises:
+        ValueError: not three-dimensional, empty, or not finite; unknown layout.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    x = frames if isinstance(frames, Tensor) else torch.from_numpy(np.ascontiguousarray(frames))
+    if x.dim() != 3 or 0 in x.shape:
+        wanted = "(T, B, n)" if layout == "time-major" else "(B, T, n)"
+        raise ValueError(f"X must be {layout} {wanted} without an empty axis, got shape {tuple(x.shape)}")
+    x = (x if layout == "time-major" else x.transpose(0, 1)).to(torch.float32).contiguous()
+    if not bool(x.isfinite().all()):
+        raise ValueError("X must be finite, got NaN or infinity")
+    return x
+
+
+def as_codes(labels: Any, samples: int, classes: NDArray[Any]) -> Tensor:
+    """Positions of labels of any dtype among the sorted classes (B,).
+
+    Raises:
+        ValueError: not one label per sample, or a label that is no class.
+    """
+    values = np.asarray(labels)
+    if values.shape != (samples,):
+        raise ValueError(f"y must hold one label for each of {samples} samples, got shape {values.shape}")
+    codes = np.searchsorted(classes, values).clip(max=len(classes) - 1)
+    unknown = classes[codes] != values
+    if unknown.any():
+        raise ValueError(f"y must hold labels among the classes {classes.tolist()}, got {values[unknown][0]!r}")
+    return torch.from_numpy(codes)
+
+
+def memory_needed(steps: int, samples: int, sizes: Sequence[int], copies: int = 1, item: int = 4) -> tuple[int, int]:
+    """Bytes of membranes, spikes and multipliers, and bytes of everything the solver allocates.
+
+    Args:
+        steps: T.
+        samples: B.
+        sizes: inputs, neurons of each hidden layer, classes.
+        copies: how many tensors there are of the size of each membrane or spike variable.
+        item: bytes of a number.
+
+    Example:
+        >>> [round(size / 1e9, 2) for size in memory_needed(150, 200, (2312, 512, 512, 10))]
+        [0.25, 0.83]
+    """
+    rows = steps * samples * item
+    variables = copies * 2 * rows * sum(sizes[1:])
+    scratch = 4 * rows * max(sizes[1:])
+    systems = 3 * 8 * max(sizes) ** 2
+    events = rows * sizes[0] // 10
+    forward = 3 * steps * min(samples, 256) * max(sizes[1:]) * item
+    return variables, variables + scratch + systems + events + forward
+
+
+def require_memory(steps: int, samples: int, sizes: Sequence[int], copies: int = 1) -> None:
+    """Refuse what cannot fit before any work.
+
+    Raises:
+        MemoryError: with what is needed and what there is.
+    """
+    variables, total = memory_needed(steps, samples, sizes, copies)
+    free = available_bytes()
+    if total > free:
+        raise MemoryError(
+            f"hidden {tuple(sizes[1:-1])} on {samples} samples of {steps} steps needs {total / 1e9:.1f} GB "
+            f"({variables / 1e9:.1f} GB of them membranes and spikes), but {free / 1e9:.1f} GB are free; "
+            "use fewer samples, time steps or neurons"
+        )

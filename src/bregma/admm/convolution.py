@@ -1,0 +1,204 @@
+"""Convolutional layers, section 6 of the paper: ``W a`` becomes a correlation, which is as linear.
+
+Weights are kept as matrices (channels, inputs per patch). The weight update is the least squares over all patches, the
+feedback is the adjoint, and the spikes' system is solved by conjugate gradients, row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bregma.admm.systems import box_minimum
+from bregma.admm.updates import solve_gram
+
+_ROWS = 512  # frames unfolded at a time
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A hidden layer whose neurons share square kernels.
+
+    Args:
+        channels: kernels, each with a map of neurons of its own, >= 1.
+        kernel: side of a kernel, >= 1.
+        stride: pixels between two neighbours, >= 1.
+        padding: zeros around the frame, >= 0.
+
+    Example:
+        >>> Convolution(8, kernel=5, stride=2).on((2, 34, 34)).out_shape
+        (8, 15, 15)
+    """
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("channels", 1), ("kernel", 1), ("stride", 1), ("padding", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+
+    def on(self, shape: Sequence[int]) -> Correlation:
+        """The linear map on frames of a shape (channels, height, width)."""
+        return Correlation(self, tuple(shape))
+
+
+class Correlation:
+    """The linear map of a `Convolution` on frames of one shape; frames and maps travel as flat rows.
+
+    Args:
+        layer: see `Convolution`.
+        in_shape: (channels, height, width) of what it is applied to.
+
+    Raises:
+        ValueError: the frames have another number of axes, or are smaller than the kernel.
+    """
+
+    def __init__(self, layer: Convolution, in_shape: tuple[int, ...]) -> None:
+        if len(in_shape) != 3:
+            raise ValueError(f"frame_shape must be (channels, height, width) for a convolution, got {in_shape}")
+        self.layer, self.in_shape = layer, in_shape
+        sides = [(side + 2 * layer.padding - layer.kernel) for side in in_shape[1:]]
+        if min(sides) < 0:
+            raise ValueError(f"kernel must be <= the padded frame, got {layer.kernel} for frames {in_shape}")
+        self.out_shape = (layer.channels, *(side // layer.stride + 1 for side in sides))
+        self.left_over = tuple(side % layer.stride for side in sides)
+        self.neurons = self.out_shape[0] * self.out_shape[1] * self.out_shape[2]
+        self.weight_shape = (layer.channels, in_shape[0] * layer.kernel**2)
+
+    def apply(self, rows: Tensor, weight: Tensor) -> Tensor:
+        """``W a`` of frames (R, inputs): maps (R, neurons)."""
+        frames = rows.view(-1, *self.in_shape)
+        maps = F.conv2d(frames, self._kernels(weight), stride=self.layer.stride, padding=self.layer.padding)
+        return maps.flatten(1)
+
+    def adjoint(self, rows: Tensor, weight: Tensor) -> Tensor:
+        """``W^T v`` of maps (R, neurons): frames (R, inputs)."""
+        maps = rows.view(-1, *self.out_shape)
+        frames = F.conv_transpose2d(
+            maps,
+            self._kernels(weight),
+            stride=self.layer.stride,
+            padding=self.layer.padding,
+            output_padding=self.left_over,
+        )
+        return frames.flatten(1)
+
+    def patches(self, rows: Tensor) -> Tensor:
+        """What each neuron of a map sees of frames (R, inputs): (R * places, inputs per patch)."""
+        frames = rows.view(-1, *self.in_shape)
+        columns = F.unfold(frames, self.layer.kernel, stride=self.layer.stride, padding=self.layer.padding)
+        return columns.transpose(1, 2).flatten(0, 1)
+
+    def by_place(self, rows: Tensor) -> Tensor:
+        """Maps (R, neurons) as (R * places, channels), in the order of `patches`."""
+        return rows.view(len(rows), self.layer.channels, -1).transpose(1, 2).flatten(0, 1)
+
+    def _kernels(self, weight: Tensor) -> Tensor:
+        return weight.view(self.layer.channels, self.in_shape[0], self.layer.kernel, self.layer.kernel)
+
+
+class ConvolutionInputs:
+    """Presynaptic spikes (T, B, inputs) of a convolutional layer, see `bregma.admm.inputs.Inputs`.
+
+    Args:
+        a: the spikes, read anew at every call.
+        correlation: the map of the layer.
+        fixed: the spikes are data and never change.
+    """
+
+    def __init__(self, a: Tensor, correlation: Correlation, fixed: bool = False) -> None:
+        self._rows, self._map, self._fixed = a.view(-1, a.shape[-1]), correlation, fixed
+        self._gram: Tensor | None = None
+
+    def drive(self, weight: Tensor, out: Tensor) -> Tensor:
+        """``W a`` (T, B, m), written to ``out``."""
+        flat = out.view(-1, out.shape[-1])
+        for rows, part in zip(self._rows.split(_ROWS), flat.split(_ROWS), strict=True):
+            part.copy_(self._map.apply(rows, weight))
+        return out
+
+    def fit(self, sums: Tensor, ridge: float) -> Tensor:
+        """Least squares of ``sums`` (T, B, m) on the patches, summed in float64."""
+        channels, size = self._map.weight_shape
+        product = sums.new_zeros((channels, size), dtype=torch.float64)
+        gram = sums.new_zeros((size, size), dtype=torch.float64) if self._gram is None else self._gram
+        flat = sums.view(-1, sums.shape[-1])
+        for rows, wanted in zip(self._rows.split(_ROWS), flat.split(_ROWS), strict=True):
+            patches = self._map.patches(rows)
+            product += self._map.by_place(wanted).T @ patches
+            if self._gram is None:
+                gram += patches.T @ patches
+        if self._fixed:
+            self._gram = gram
+        return solve_gram(product, gram, ridge, like=sums)
+
+    def feedback(self, sums: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+        """``W^T sums`` (T, B, inputs), written to ``out``."""
+        flat = out.view(-1, out.shape[-1])
+        for rows, part in zip(sums.view(-1, sums.shape[-1]).split(_ROWS), flat.split(_ROWS), strict=True):
+            part.copy_(self._map.adjoint(rows, weight))
+        return out
+
+    def system(self, weight: Tensor, rho: float, shift: float) -> ConvolutionSystem:
+        """The system of the spikes that feed this layer."""
+        return ConvolutionSystem(weight, rho, shift, self._map)
+
+
+class ConvolutionSystem:
+    """Solves ``(rho W^T W + shift I) a = product`` for a correlation W, see `bregma.admm.systems.SpikeSystem`.
+
+    Conjugate gradients in float64 with a step size per row, until every row's residual is below a part of its
+    right-hand side: 1e-8 for float32 spikes, 1e-13 for float64. The smallest eigenvalue is at least ``shift``, so it
+    takes few rounds.
+
+    Args:
+        weight: kernels as a matrix (channels, inputs per patch).
+        rho: weight of the dynamics, > 0.
+        shift: see `bregma.admm.updates.spike_shift`, > 0.
+        correlation: the map.
+    """
+
+    def __init__(self, weight: Tensor, rho: float, shift: float, correlation: Correlation) -> None:
+        self.weight, self.rho, self.shift, self._map = weight, rho, shift, correlation
+
+    def multiply(self, a: Tensor) -> Tensor:
+        """The left-hand side of the system for rows (R, inputs)."""
+        return self.rho * self._map.adjoint(self._map.apply(a, self.weight), self.weight) + self.shift * a
+
+    def solve(self, product: Tensor, out: Tensor, most: int = 500) -> Tensor:
+        """Solutions (R, inputs) for right-hand sides (R, inputs), written to ``out``."""
+        exact = ConvolutionSystem(self.weight.double(), self.rho, self.shift, self._map)
+        tolerance = 1e-8 if product.dtype == torch.float32 else 1e-13
+        for right, part in zip(product.split(_ROWS), out.split(_ROWS), strict=True):
+            part.copy_(exact._conjugate_gradients(right.double(), tolerance, most))
+        return out
+
+    def _conjugate_gradients(self, right: Tensor, tolerance: float, most: int) -> Tensor:
+        a = torch.zeros_like(right)
+        residual, direction = right.clone(), right.clone()
+        size = residual.square().sum(1, keepdim=True)
+        small = tolerance**2 * size
+        for _ in range(most):
+            if bool((size <= small).all()):
+                break
+            image = self.multiply(direction)
+            curvature = (direction * image).sum(1, keepdim=True)
+            step = torch.where(size > small, size / curvature, 0)
+            a += step * direction
+            residual -= step * image
+            before, size = size, residual.square().sum(1, keepdim=True)
+            direction = residual + torch.where(before > 0, size / before, 0) * direction
+        return a
+
+    def solve_in_box(self, product: Tensor, start: Tensor) -> Tensor:
+        """Solutions with all entries in [0, 1], see `bregma.admm.systems.box_minimum`."""
+        kernels = self.weight.abs().view(self._map.layer.channels, self._map.in_shape[0], -1).sum(2)
+        largest = float(kernels.sum(1).max()) * float(kernels.sum(0).max())  # of the eigenvalues of W^T W, at most
+        return box_minimum(self.multiply, self.shift, self.rho * largest + self.shift, product, start)

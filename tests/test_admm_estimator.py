@@ -1,0 +1,217 @@
+"""`ADMMClassifier`: habits of scikit-learn, true accuracy, checkpoints, refusals."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+
+import bregma
+from bregma.admm import checks
+from bregma.nn import SpikingMLP
+
+SMALL = {"hidden": (20,), "iterations": 40, "warming": 20, "measure_every": 20}
+
+
+def spike_task(samples=36, steps=10, inputs=12, seed=0):
+    """Three classes of which each fires most on its own third of the inputs; time-major bool frames, string labels."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(samples) % 3
+    rate = np.where(np.arange(inputs) // (inputs // 3) == y[:, None], 0.35, 0.04)
+    return rng.random((steps, samples, inputs)) < rate, np.array(["ant", "bee", "cat"])[y]
+
+
+def test_learns_a_simple_task_and_generalises():
+    X, y = spike_task()
+    model = bregma.ADMMClassifier(**{**SMALL, "iterations": 200}).fit(X, y)
+    assert model.score(X, y) >= 0.7  # chance is a third
+    assert model.score(*spike_task(seed=1)) >= 0.6
+    assert model.classes_.tolist() == ["ant", "bee", "cat"]
+    assert model.n_iter_ == 200
+
+
+def test_scores_are_those_of_the_same_network_in_torch():
+    X, y = spike_task()
+    model = bregma.ADMMClassifier(hidden=(20, 15), iterations=5).fit(X, y)
+    net = SpikingMLP(12, (20, 15), 3, decay=model.decay, readout_decay=model.decay, threshold=model.threshold)
+    with torch.no_grad():
+        for layer, weight in zip([*net.hidden, net.readout], model.weights_, strict=True):
+            layer.linear.weight.copy_(torch.from_numpy(weight))
+            layer.linear.bias.zero_()
+        x = torch.from_numpy(X).float()
+        for layer in net.hidden:
+            x, _ = layer(x)
+        last = net.readout(x)[0][-1]
+    assert np.allclose(model.decision_function(X), last.numpy(), rtol=0, atol=1e-4)
+
+
+def test_layouts_and_types_give_the_same_model():
+    X, y = spike_task()
+    codes = np.array([{"ant": 7, "bee": -1, "cat": 3}[label] for label in y])
+    models = [
+        bregma.ADMMClassifier(**SMALL).fit(X, y),
+        bregma.ADMMClassifier(**SMALL).fit(torch.from_numpy(X).double(), list(y)),
+        bregma.ADMMClassifier(**SMALL, layout="batch-major").fit(X.swapaxes(0, 1).astype(np.uint8), y),
+    ]
+    for model in models[1:]:
+        for ours, theirs in zip(model.weights_, models[0].weights_, strict=True):
+            assert np.array_equal(ours, theirs)
+    assert set(bregma.ADMMClassifier(**SMALL).fit(X, codes).predict(X)) <= {7, -1, 3}
+
+
+def test_habits_of_scikit_learn():
+    X, y = spike_task()
+    hidden = [20]
+    model = bregma.ADMMClassifier(hidden, iterations=10, layout="batch-major")
+    assert model.hidden is hidden
+    assert clone(model).get_params() == model.get_params()
+    assert model.set_params(sigma=0.3, hidden=(8,)).sigma == 0.3
+    assert len(cross_val_score(model, X.swapaxes(0, 1), y, cv=3)) == 3
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+def test_two_classes_have_one_score():
+    X, y = spike_task()
+    model = bregma.ADMMClassifier(**SMALL).fit(X, y == "ant")
+    scores = model.decision_function(X)
+    assert scores.shape == (36,)
+    assert np.array_equal(model.predict(X), scores > 0)
+
+
+def test_a_forward_start_is_that_of_random_weights():
+    X, y = spike_task(samples=60, steps=20)
+    options = {"hidden": (30, 30), "iterations": 1, "order": "paper"}
+    fractions = {}
+    for init in ("uniform", "forward"):
+        model = bregma.ADMMClassifier(**options, init=init).fit(X, y)
+        residuals = model.history_[-1]["membrane_residuals"]
+        fractions[init] = residuals[0] + residuals[1]
+    assert fractions["forward"] < 0.2 * fractions["uniform"]
+
+
+def test_all_settings_reach_the_solver():
+    X, y = spike_task()
+    options = {"order": "paper", "loss": "squared_hinge", "relaxation": 1.2, "multipliers": "all", "anderson": 2}
+    options |= {"readout_update": "exact", "penalties": "balanced", "sigma": 0.3, "warming": 3}
+    model = bregma.ADMMClassifier((8,), iterations=6, **options).fit(X, y)
+    for name, value in options.items():
+        settings = model._solver.settings
+        assert getattr(settings.constants if name == "sigma" else settings, name) == value
+
+
+def test_history_holds_true_accuracies():
+    X, y = spike_task()
+    model = bregma.ADMMClassifier(**SMALL).fit(X, y, validation=spike_task(seed=1))
+    assert [point["iteration"] for point in model.history_] == [20, 40]
+    last = model.history_[-1]
+    assert last["train_accuracy"] == model.score(X, y)
+    assert last["validation_accuracy"] == model.score(*spike_task(seed=1))
+    assert {"lagrangian", "loss", "primal", "membrane_residuals", "spike_residuals"} <= set(last)
+
+
+def test_a_checkpoint_repeats_the_run_bit_by_bit(tmp_path):
+    X, y = spike_task()
+    path = tmp_path / "new" / "run.pt"
+    whole = bregma.ADMMClassifier(**SMALL).fit(X, y)
+    bregma.ADMMClassifier(**{**SMALL, "iterations": 23}).fit(X, y, checkpoint=path, checkpoint_every=7)
+    resumed = bregma.ADMMClassifier(**SMALL).fit(X, y, checkpoint=path)
+    for ours, theirs in zip(resumed.weights_, whole.weights_, strict=True):
+        assert np.array_equal(ours, theirs)
+    assert [point for point in resumed.history_ if point["iteration"] != 23] == whole.history_
+    with pytest.raises(ValueError, match=r"run.pt is of other data or parameters; give another path or remove it"):
+        bregma.ADMMClassifier(**SMALL, sigma=0.2).fit(X, y, checkpoint=path)
+    with pytest.raises(ValueError, match=r"run.pt is of other data"):
+        bregma.ADMMClassifier(**SMALL).fit(X, y[::-1], checkpoint=path)
+    path.write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"run.pt: not a readable checkpoint"):
+        bregma.ADMMClassifier(**SMALL).fit(X, y, checkpoint=path)
+
+
+def test_partial_fit_goes_on_where_it_stopped():
+    X, y = spike_task()
+    whole = bregma.ADMMClassifier(**{**SMALL, "iterations": 3}).fit(X, y)
+    steps = bregma.ADMMClassifier(**SMALL)
+    for _ in range(3):
+        steps.partial_fit(X, y)
+    assert steps.n_iter_ == 3
+    for ours, theirs in zip(steps.weights_, whole.weights_, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_partial_fit_carries_weights_to_other_data():
+    X, y = spike_task()
+    model = bregma.ADMMClassifier(**{**SMALL, "iterations": 100}).fit(X, y)
+    before = model.score(X, y)
+    model.partial_fit(*spike_task(seed=2))
+    assert model.n_iter_ == 101
+    assert model.score(X, y) >= before - 0.3  # and not the 1/3 of a fresh start
+    with pytest.raises(ValueError, match="y must hold labels among the classes"):
+        model.partial_fit(X, np.where(y == "ant", "dog", y))
+
+
+def test_a_pickled_model_predicts_the_same_and_can_go_on():
+    X, y = spike_task()
+    model = bregma.ADMMClassifier(**SMALL).fit(X, y)
+    data = pickle.dumps(model)
+    assert len(data) < 20_000  # the weights, not the membranes and spikes of all samples
+    copy = pickle.loads(data)
+    assert np.array_equal(copy.decision_function(X), model.decision_function(X))
+    assert copy.partial_fit(X, y).n_iter_ == 41
+
+
+def test_what_does_not_fit_is_refused_with_numbers(monkeypatch):
+    monkeypatch.setattr(checks, "available_bytes", lambda: 10_000)
+    X, y = spike_task()
+    with pytest.raises(MemoryError, match=r"hidden \(20,\) on 36 samples of 10 steps needs .* GB are free; use fewer"):
+        bregma.ADMMClassifier(**SMALL).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": ()}, r"hidden must hold at least one layer of at least one neuron, got \(\)"),
+        ({"iterations": 0}, "iterations, measure_every must be >= 1, got 0, 20"),
+        ({"rho": -1.0}, "rho must be > 0 and finite, got -1.0"),
+        ({"decay": 1.5}, r"decay must be in \[0, 1\], got 1.5"),
+        ({"coding": (1, 0)}, r"coding must be two numbers, the second larger, got \(1, 0\)"),
+        ({"init": "ones"}, "init must be one of uniform, forward, got 'ones'"),
+        ({"layout": "sideways"}, "layout must be one of time-major, batch-major, got 'sideways'"),
+    ],
+)
+def test_parameters_are_checked_in_fit(change, message):
+    X, y = spike_task()
+    with pytest.raises(ValueError, match=message):
+        bregma.ADMMClassifier(**{**SMALL, **change}).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        (np.zeros((3, 4)), [0, 1, 0, 1], r"X must be time-major \(T, B, n\) without an empty axis, got shape \(3, 4\)"),
+        (np.full((3, 4, 2), np.nan), [0, 1, 0, 1], "X must be finite"),
+        (np.zeros((3, 4, 2)), [0, 1, 0], r"y must hold one label for each of 4 samples, got shape \(3,\)"),
+        (np.zeros((3, 4, 2)), [1, 1, 1, 1], r"y must hold at least two classes, got \[1\]"),
+    ],
+)
+def test_data_are_checked(X, y, message):
+    with pytest.raises(ValueError, match=message):
+        bregma.ADMMClassifier(**SMALL).fit(X, y)
+
+
+def test_inputs_must_match_those_of_fit():
+    X, y = spike_task()
+    model = bregma.ADMMClassifier(**SMALL).fit(X, y)
+    with pytest.raises(ValueError, match="X must have 12 inputs as in fit, got 11"):
+        model.predict(X[..., 1:])
+
+
+def test_the_progress_bar_shows_measurements(capsys):
+    X, y = spike_task()
+    bregma.ADMMClassifier(**SMALL, verbose=True).fit(X, y)
+    shown = capsys.readouterr().err
+    assert "40/40" in shown
+    assert "train" in shown
