@@ -90,22 +90,26 @@ def test_rows_below_lam_get_a_lam_of_their_own():
 def test_proximal_maps_are_ordered_odd_and_zero_in_the_dead_zone(cut, values):
     v = torch.tensor(values, dtype=torch.float64)
     threshold = torch.full_like(v, cut)
-    soft, firm, hard = (th.PROXES[name](v, threshold) for name in ("soft", "firm", "hard"))
+    soft, firm, hard = (th.PROXES[name](v, threshold, None) for name in ("soft", "firm", "hard"))
     expected = v.sign() * (v.abs() - cut).clamp(min=0)
     assert torch.allclose(soft, expected, atol=1e-15)
     assert (soft.abs() <= firm.abs() + 1e-12).all()
     assert (firm.abs() <= hard.abs() + 1e-12).all()
     for name in th.PROXES:
-        assert torch.equal(th.PROXES[name](-v, threshold), -th.PROXES[name](v, threshold))
-        assert (th.PROXES[name](v, threshold)[v.abs() <= cut] == 0).all()
+        assert torch.equal(th.PROXES[name](-v, threshold, None), -th.PROXES[name](v, threshold, None))
+        assert (th.PROXES[name](v, threshold, None)[v.abs() <= cut] == 0).all()
+    for name, result in (("soft", soft), ("firm", firm), ("hard", hard)):
+        out = torch.full_like(v, 7.0)
+        assert th.PROXES[name](v, threshold, out) is out
+        assert torch.equal(out, result)
     assert torch.equal(firm[v.abs() >= 2 * cut + 1e-9], v[v.abs() >= 2 * cut + 1e-9])
 
 
 def test_infinite_thresholds_leave_zeros_and_zero_thresholds_everything():
     v = torch.tensor([1.0, -2.0])
     for prox in th.PROXES.values():
-        assert torch.equal(prox(v, torch.full((2,), math.inf)).abs(), torch.zeros(2))
-        assert torch.equal(prox(v, torch.zeros(2)), v)
+        assert torch.equal(prox(v, torch.full((2,), math.inf), None).abs(), torch.zeros(2))
+        assert torch.equal(prox(v, torch.zeros(2), None), v)
 
 
 def test_norm_ratio_gives_the_survivors_their_norm_back():

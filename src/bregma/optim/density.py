@@ -123,6 +123,7 @@ class TargetDensity(Sparsifier):
         self.delta = 1.0
         self.dual: Tensor | None = None  # v, flat, from the first step to the freeze
         self.cut: Tensor | None = None  # lam / omega of each weight, flat, from the first threshold to the freeze
+        self._scratch: Tensor | None = None  # as large as the dual: fresh memory costs more than the arithmetic
 
     def _before(self) -> None:
         self.mask_gradients()
@@ -144,24 +145,30 @@ class TargetDensity(Sparsifier):
         if self.cut is not None:
             self._write(self.dual, self.cut)
         if self.frozen:
-            self.dual = self.cut = None
+            self.dual = self.cut = self._scratch = None
 
     def _threshold(self, dual: Tensor) -> Tensor:
         """Choose the mask and lam of this step; return the thresholds ``lam / omega``."""
+        score = torch.abs(dual, out=self._room(dual))
         if self._metric == "none":
-            self.mask, lam = self.select(dual.abs(), self.scheduled_density())
+            self.mask, lam = self.select(score, self.scheduled_density())
             cut = lam.expand_as(dual).contiguous()
         else:
-            omega = self.metric()
-            self.mask, lam = self.select(dual.abs().mul_(omega), self.scheduled_density())
+            omega = self.metric(out=self.cut)
+            self.mask, lam = self.select(score.mul_(omega), self.scheduled_density())
             # A weight that never had a gradient has omega 0; if it stays, then because all do and lam is 0 too.
             cut = torch.div(lam, omega, out=omega).nan_to_num_(nan=0.0, posinf=math.inf)
         self.lam = float(lam.max())
         return cut
 
+    def _room(self, dual: Tensor) -> Tensor:
+        if self._scratch is None:
+            self._scratch = torch.empty_like(dual)
+        return self._scratch
+
     def _write(self, dual: Tensor, cut: Tensor) -> None:
         # At the threshold itself rounding may leave what the mask does not.
-        x = thresholds.PROXES[self.prox](dual, cut).mul_(self._numbers())
+        x = thresholds.PROXES[self.prox](dual, cut, self._room(dual)).mul_(self._numbers())
         if self.due():
             self.delta = float(thresholds.norm_ratio(dual, x))
         for w, part in zip(self.weights, self._views(x.mul_(self.delta)), strict=True):

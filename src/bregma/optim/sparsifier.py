@@ -206,14 +206,16 @@ class Sparsifier:
         r"""Return ``|values|``, times :math:`\hat s^{1/4}` in the metric ``"adam"``; flat, new storage."""
         return values.abs() if metric == "none" else self.metric().mul_(values.abs())
 
-    def metric(self) -> Tensor:
+    def metric(self, out: Tensor | None = None) -> Tensor:
         r"""Return :math:`\omega = \hat s^{1/4}` of each weight, s the second moment that Adam keeps; flat."""
-        omega = torch.zeros(self.size, dtype=_dtype(self.weights), device=self.mask.device)
+        omega = torch.empty(self.size, dtype=_dtype(self.weights), device=self.mask.device) if out is None else out
         for w, part in zip(self.weights, self._views(omega), strict=True):
             state = self.optimizer.state.get(w, {})
             if "exp_avg_sq" in state:  # absent as long as the weight had no gradient
                 scale = 1 / (1 - _beta2(self.optimizer, w) ** float(state["step"]))
                 torch.mul(state["exp_avg_sq"], scale, out=part)
+            else:
+                part.zero_()
         return omega.sqrt_().sqrt_()
 
     def select(self, score: Tensor, density: float) -> tuple[Tensor, Tensor]:

@@ -205,17 +205,19 @@ def row_lams(score: Tensor, mask: Tensor, lam: Tensor) -> Tensor:
     return torch.where(lifted, own, lam).view(-1, *[1] * (score.ndim - 1))
 
 
-def soft(dual: Tensor, threshold: Tensor) -> Tensor:
+def soft(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``sign(v) * max(|v| - threshold, 0)``; the threshold is one per weight and may be infinite.
+
+    ``out``, here and in `firm` and `hard`, takes the result instead of new storage.
 
     >>> soft(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.5, 0.5, 1.0]))
     tensor([ 0.5000,  0.0000, -2.0000])
     """
-    x = dual.abs().sub_(threshold)
+    x = torch.abs(dual, out=out).sub_(threshold)
     return torch.copysign(x.clamp_(min=0.0), dual, out=x)
 
 
-def firm(dual: Tensor, threshold: Tensor) -> Tensor:
+def firm(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
     """Return the proximal map of the minimax concave penalty: soft for small weights, the identity for large ones.
 
     Between one and ``FIRM_GAMMA`` thresholds it grows at ``gamma / (gamma - 1)`` times the speed of `soft`.
@@ -226,21 +228,21 @@ def firm(dual: Tensor, threshold: Tensor) -> Tensor:
     tensor([ 0.5000,  0.0000, -3.0000])
     """
     magnitude = dual.abs()
-    x = (magnitude - threshold).clamp_(min=0.0).mul_(FIRM_GAMMA / (FIRM_GAMMA - 1.0))
+    x = torch.sub(magnitude, threshold, out=out).clamp_(min=0.0).mul_(FIRM_GAMMA / (FIRM_GAMMA - 1.0))
     return torch.copysign(torch.minimum(magnitude, x, out=x), dual, out=x)
 
 
-def hard(dual: Tensor, threshold: Tensor) -> Tensor:
+def hard(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``v`` where ``|v| > threshold`` and 0 elsewhere: no shrinkage.
 
     >>> hard(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.5, 0.5, 1.0]))
     tensor([ 1.,  0., -3.])
     """
-    return (dual.abs() > threshold).to(dual.dtype).mul_(dual)
+    return torch.mul(dual, torch.abs(dual, out=out) > threshold, out=out)
 
 
 #: Proximal maps by name.
-PROXES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"soft": soft, "firm": firm, "hard": hard}
+PROXES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {"soft": soft, "firm": firm, "hard": hard}
 
 
 def norm_ratio(dual: Tensor, weights: Tensor) -> Tensor:
