@@ -166,7 +166,8 @@ def grid(method: str) -> list[tuple[float, dict[str, Any]]]:
     """All pairs of learning rate and options that a method is tuned over."""
     fixed = METHODS[method][1]
     axes = [[(k, v) for v in (values if isinstance(values, tuple) else (values,))] for k, values in fixed.items()]
-    return [(lr, dict(chosen)) for lr in RATES for chosen in itertools.product(*axes)]
+    rates = (5e-3, *RATES) if method == "dense" else RATES  # what is dense likes less
+    return [(lr, dict(chosen)) for lr in rates for chosen in itertools.product(*axes)]
 
 
 def tuned_at(method: str, density: float) -> float:
