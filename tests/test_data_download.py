@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from shared_data import FIXTURES, SHARED, shared
 
-from bregma.data import DATASETS, DataFile, download, fetch, verify
+from bregma.data import DATASETS, DataFile, download, fetch, locate, verify
 from bregma.data.download import fetch_file
 
 CONTENT = bytes(range(256)) * 4_000
@@ -184,7 +184,12 @@ def test_a_file_of_unknown_digest_is_unchecked(tmp_path):
     assert [state.state for state in verify("shd", tmp_path)] == ["unchecked", "missing"]
 
 
-@pytest.mark.parametrize("call", [fetch, verify])
+def test_files_are_located_without_being_read(tmp_path):
+    (tmp_path / "shd_train.h5").write_bytes(b"")
+    assert locate("shd", tmp_path) == [tmp_path / "shd_train.h5", None]
+
+
+@pytest.mark.parametrize("call", [fetch, locate, verify])
 def test_an_unknown_name_is_named(call, tmp_path):
     with pytest.raises(ValueError, match=r"name must be one of digits, mnist, .* got 'nope'"):
         call("nope", tmp_path)

@@ -4,7 +4,7 @@ from bregma.data.augment import shift_frames
 from bregma.data.binning import bin_events
 from bregma.data.catalogue import load
 from bregma.data.dataset import DenseFrames, FrameDataset, Splits, collate, stratified_cut
-from bregma.data.download import FileState, fetch, verify
+from bregma.data.download import FileState, fetch, locate, verify
 from bregma.data.heidelberg import SpikeRecordings
 from bregma.data.mnist import PixelSequences, psmnist_permutation, read_idx
 from bregma.data.nmnist import BinRecordings, decode_bin
@@ -30,6 +30,7 @@ __all__ = [
     "default_root",
     "fetch",
     "load",
+    "locate",
     "psmnist_permutation",
     "read_idx",
     "shift_frames",

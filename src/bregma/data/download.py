@@ -197,11 +197,28 @@ def _finish(file: DataFile, folder: Path, part: Path) -> Path:
     return place
 
 
-def _verify_file(info: DatasetInfo, file: DataFile, root: Path) -> FileState:
+def locate(name: str, root: Path | str | None = None) -> list[Path | None]:
+    """Where each official file of a data set is, packed or unpacked, without reading it; None where it is missing.
+
+    Example:
+        >>> locate("digits")
+        []
+    """
+    info = _info(name)
+    return [_find(info, file, _root(root)) for file in info.files]
+
+
+def _find(info: DatasetInfo, file: DataFile, root: Path) -> Path | None:
     names = [file.name, file.name.removesuffix(".gz"), *([file.unpacked] if file.unpacked else [])]
     try:
-        path = find_file(info.folder, names, root)
+        return find_file(info.folder, names, root)
     except FileNotFoundError:
+        return None
+
+
+def _verify_file(info: DatasetInfo, file: DataFile, root: Path) -> FileState:
+    path = _find(info, file, root)
+    if path is None:
         return FileState(file.name, None, "missing")
     if path.name == file.name and _md5(path) == file.md5:
         return FileState(file.name, path, "ok")

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 
-from bregma.data import DATASETS, DatasetInfo, default_root, fetch, verify
+from bregma.data import DATASETS, DatasetInfo, default_root, fetch, locate, verify
 
 
 def show_all(console: Console, root: Path | None) -> None:
@@ -61,5 +61,5 @@ def download(console: Console, name: str, root: Path | None) -> None:
 def _here(info: DatasetInfo, root: Path | None) -> str:
     if not info.files:
         return "yes"
-    found = sum(state.path is not None for state in verify(info.name, root))
+    found = sum(path is not None for path in locate(info.name, root))
     return "yes" if found == len(info.files) else f"{found} of {len(info.files)} files" if found else "no"
