@@ -37,6 +37,7 @@ class Recordings(NamedTuple):
         return len(self.labels)
 
     def part(self, rows: NDArray[np.int64]) -> "Recordings":
+        """Some of the recordings."""
         return Recordings(self.bits[rows], self.labels[torch.from_numpy(rows)])
 
     def frames(self, rows: NDArray[np.int64] | slice) -> Tensor:

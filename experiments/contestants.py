@@ -6,14 +6,18 @@ traces. A contestant takes batches and knows which share of its time has passed.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bregma.admm import Constants
+from bregma.admm.consistent import ConsistentADMM
+from bregma.admm.consistent_settings import ConsistentSettings
 from bregma.admm.forward import random_layer
+from bregma.admm.targets import RULES
 from bregma.dynamics import FastSigmoid, lif, linear
 
 CLASSES = 10
@@ -119,3 +123,44 @@ def falling(schedule: str, share: float) -> float:
     """Factor of a step size when a share of the time has passed."""
     factors = {"cosine": 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * share))), "linear": 1 - share}
     return {**factors, "constant": 1.0}[schedule]
+
+
+class Consistent:
+    """The consistent solver of ADMM on mini-batches.
+
+    Args:
+        weights: of the hidden layers at the start.
+        schedule: of the steps, see `falling`.
+        inputs: n_0.
+        **settings: of `bregma.admm.ConsistentSettings`, with the rule by its name or as a rule.
+    """
+
+    def __init__(
+        self, weights: Sequence[Tensor], *, schedule: str = "linear", classes: int = CLASSES, **settings: Any
+    ) -> None:
+        rule = settings.pop("rule", "window")
+        rule = (
+            RULES[rule["name"]](**{k: v for k, v in rule.items() if k != "name"})
+            if isinstance(rule, dict)
+            else RULES[rule]()
+        )
+        self.settings, self.schedule = ConsistentSettings(rule=rule, **settings), schedule
+        hidden = [len(weight) for weight in weights]
+        self.solver = ConsistentADMM(hidden, weights[0].shape[1], classes, self.settings)
+        self.solver.weights = [*(weight.clone() for weight in weights), torch.zeros(classes, hidden[-1])]
+        self.classes = classes
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Of the hidden layers."""
+        return self.solver.weights[:-1]
+
+    def step(self, x: Tensor, labels: Tensor, share: float) -> None:
+        """One iteration."""
+        size = self.settings.step * min(1.0, (share + 1e-3) / 0.01) * falling(self.schedule, share)
+        self.solver.settings = replace(self.settings, step=max(size, 1e-9))
+        self.solver.step(x, F.one_hot(labels, self.classes).float())
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Class scores (B, classes) of a true forward pass."""
+        return self.solver.scores(x)
