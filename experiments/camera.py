@@ -68,9 +68,11 @@ def packed(times: NDArray[np.integer], units: NDArray[np.integer], indptr: NDArr
     return np.packbits(frames.transpose(1, 0, 2).reshape(len(indptr) - 1, -1).astype(np.uint8), axis=1)
 
 
-def simulated(root: Path, part: str, first_seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    images = read_idx(root / "mnist" / f"{part}-images-idx3-ubyte.gz")
-    labels = read_idx(root / "mnist" / f"{part}-labels-idx1-ubyte.gz")
+def simulated(
+    root: Path, part: str, first_seed: int, count: int | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    images = read_idx(root / "mnist" / f"{part}-images-idx3-ubyte.gz")[:count]
+    labels = read_idx(root / "mnist" / f"{part}-labels-idx1-ubyte.gz")[:count]
     chunks = []
     for start in range(0, len(images), CHUNK):
         events = simulate(images[start : start + CHUNK].astype(np.float32) / 255, first_seed=first_seed + start)

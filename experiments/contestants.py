@@ -81,7 +81,7 @@ class Gradient:
         """One step of Adam."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * min(1.0, (share + 1e-3) / 0.02) * falling(self.schedule, share)
-        scores = features(x, self.weights, self.kind) @ self.readout.T
+        scores = self.output(x)
         if self.loss == "cross-entropy":
             loss = F.cross_entropy(scores, labels)
         else:
@@ -90,10 +90,14 @@ class Gradient:
         loss.backward()
         self.optimizer.step()
 
+    def output(self, x: Tensor) -> Tensor:
+        """Class scores (B, classes)."""
+        return features(x, self.weights, self.kind) @ self.readout.T
+
     @torch.no_grad()
     def scores(self, x: Tensor) -> Tensor:
         """Class scores (B, classes) of a true forward pass."""
-        return features(x, self.weights, self.kind) @ self.readout.T
+        return self.output(x)
 
 
 class Control:
