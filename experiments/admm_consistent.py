@@ -33,7 +33,14 @@ SCALING_SAMPLES = 400
 
 #: The methods' settings, each tuned on validation: see the rows whose name starts with "tune".
 METHODS: dict[str, dict[str, Any]] = {
-    "consistent": {"kind": "consistent", "batch": 256, "step": 0.05, "schedule": "linear", "readout_decay": 0.99},
+    "consistent": {
+        "kind": "consistent",
+        "batch": 256,
+        "step": 0.05,
+        "schedule": "linear",
+        "readout": "mean",
+        "readout_decay": 0.99,
+    },
     "gradient": {"kind": "gradient", "batch": 256, "lr": 4e-3, "loss": "cross-entropy", "schedule": "cosine"},
     "control": {"kind": "control", "batch": 256},
 }
@@ -47,11 +54,24 @@ ROWS: dict[str, dict[str, Any]] = {
         "seconds": 20,
         "marks": [5, 20],
         "methods": {
-            "consistent": {},
-            "consistent batch 128": {"batch": 128},
-            "consistent ridge 0.03": {"ridge": 0.03},
-            "consistent cross-entropy": {"loss": "cross_entropy"},
+            "consistent": {"readout": "last"},
+            "consistent batch 128": {"readout": "last", "batch": 128},
+            "consistent ridge 0.03": {"readout": "last", "ridge": 0.03},
+            "consistent cross-entropy": {"readout": "last", "loss": "cross_entropy"},
             "consistent mean": {"readout": "mean"},
+        },
+    },
+    "tune-both": {
+        "hidden": [256] * 3,
+        "seconds": 20,
+        "marks": [5, 20],
+        "methods": {
+            "gradient mean": {"readout": "mean"},
+            "gradient mean batch 128": {"readout": "mean", "batch": 128},
+            "gradient mean squared": {"readout": "mean", "loss": "squared"},
+            "consistent mean batch 128": {"batch": 128},
+            "consistent mean hinge": {"loss": "squared_hinge"},
+            "consistent mean dithered": {"rule": "dithered"},
         },
     },
     "depth3": {
