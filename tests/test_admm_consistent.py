@@ -31,7 +31,7 @@ def pair(rule, x, y, **options):
     solver = ConsistentADMM((12, 10), x.shape[2], y.shape[1], settings, dtype=torch.float64)
     solver.begin(x)
     cuts = []
-    solver._cuts = lambda g, kappa, z: cuts.append(kept(rule, g * kappa[:, None, None], z)) or cuts[-1]
+    solver._sweep._cuts = lambda g, kappa, z: cuts.append(kept(rule, g * kappa[:, None, None], z)) or cuts[-1]
 
     def move(g, z):
         if isinstance(rule, Window):
@@ -66,7 +66,7 @@ def test_mini_batches_equal_the_transcription(rule, readout):
     solver, oracle = pair(rule, x[:, :10], y[:10], readout=readout, iterations=20)
     for k in range(4):
         part = slice(10 * (k % 3), 10 * (k % 3) + 10)
-        solver._due = lambda: [True, True]
+        solver._sweep._due = lambda iteration: [True, True]
         solver.step(x[:, part], y[part])
         oracle.step(x[:, part], y[part], 0.05 * (1 - k / 20))
     assert_same_weights(solver, oracle)

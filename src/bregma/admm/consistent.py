@@ -27,30 +27,20 @@ import torch
 from torch import Tensor
 
 from bregma.admm.consistent_settings import ConsistentSettings
-from bregma.admm.forward import random_layer
-from bregma.admm.losses import LOSSES
-from bregma.admm.preconditioner import Preconditioner
+from bregma.admm.layers import Layer, build
+from bregma.admm.losses import LOSSES, SquaredError
 from bregma.admm.readout import Fit, fit, working_targets
 from bregma.admm.statistics import Statistics
-from bregma.admm.synapses import Dense, Synapses
-from bregma.admm.targets import sample
+from bregma.admm.sweep import Activity, Sweep
 from bregma.admm.traces import pack, read, readout_kernel
 
 _START_SAMPLES = 400
+_ROUNDS = 30  # of majorisation of a loss that is no squared error
 _HALVINGS = 3  # of a full-batch step
 _GROWTH = 1.5
 
 #: Sums tensors over workers, in place.
 Reduce = Callable[[Sequence[Tensor]], None]
-
-
-@dataclass
-class Activity:
-    """What a true forward pass leaves: spikes from the data to the last hidden layer, membranes, readout features."""
-
-    spikes: list[Tensor]
-    membranes: list[Tensor]
-    features: Tensor
 
 
 @dataclass
@@ -66,10 +56,11 @@ class ConsistentADMM:
     """The weights of a network, and the iteration that moves them.
 
     Args:
-        hidden: neurons of each hidden layer.
+        hidden: of each hidden layer its neurons, a `Convolution`, `Recurrent` or `Delayed`.
         inputs: n_0.
         classes: size of the readout.
         settings: see `ConsistentSettings`.
+        frame_shape: (channels, height, width) of the inputs, if the first layer is a convolution.
         seed: of the weights' start and of samples for quantiles.
         dtype: of weights and of all computations but sums and factorisations, which are float64.
         reduce: sums over workers, in place; every sum over samples goes through it. Default: one worker.
@@ -85,51 +76,52 @@ class ConsistentADMM:
         >>> solver = ConsistentADMM((16,), inputs=10, classes=2)
         >>> for _ in range(5):
         ...     solver.step(x, torch.eye(2)[codes])
-        >>> solver.refresh([(x, torch.eye(2)[codes])])
+        >>> solver.weights[-1] = solver.refreshed([(x, torch.eye(2)[codes], None)])
         >>> bool((solver.scores(x).argmax(1) == codes).double().mean() > 0.8)
         True
     """
 
     def __init__(
         self,
-        hidden: Sequence[int],
+        hidden: Sequence[Layer],
         inputs: int,
         classes: int,
         settings: ConsistentSettings | None = None,
         *,
+        frame_shape: Sequence[int] | None = None,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
         reduce: Reduce | None = None,
     ) -> None:
         self.settings = settings or ConsistentSettings()
         self.loss = LOSSES[self.settings.loss]()
-        self.synapses: list[Synapses] = []
-        size = inputs
-        for neurons in hidden:
-            self.synapses.append(Dense(neurons, size))
-            size = neurons
+        self.synapses = build(hidden, inputs, frame_shape)
+        self.neurons = [layer.neurons for layer in self.synapses]
         self.generator = torch.Generator().manual_seed(seed)
         self.dtype, self.iteration, self.step_size = dtype, 0, self.settings.step
         self.weights: list[Tensor] = []
-        self._classes, self._features = classes, size
+        self._classes, self._features = classes, self.neurons[-1]
         self._reduce: Reduce = reduce or (lambda tensors: None)
-        self._layers = [Preconditioner(s.shape[1], self.settings.ridge) for s in self.synapses]
-        self._readout = Statistics.empty(size, classes)
+        self._readout = Statistics.empty(self._features, classes)
+        self._sweep = Sweep(self.synapses, self.settings, self.generator, self._sum)
         self._point: _Point | None = None
 
-    def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
+    def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None, *, share: float | None = None) -> None:
         """One iteration on a mini-batch, with running statistics.
 
         Args:
             x: input spikes (T, B, n_0).
             y: coded labels (B, classes).
             weight: of the samples (B,); all 1 by default.
+            share: by how much of their norm the hidden weights move; by default as the settings say.
         """
         x, y = self.begin(x), y.to(self.dtype)
+        if self._point is not None:
+            self._adopt(self._point)
         activity = self.run(x)
         residual = self._track(activity.features, y, weight)
-        moves = self._sweep(activity, residual, self._due(), self.settings.gram_decay)
-        share = self.settings.share(self.iteration)
+        moves = self._sweep.moves(self.weights, activity, residual, self.iteration)
+        share = self.settings.share(self.iteration) if share is None else share
         for layer, move in enumerate(moves):
             self.weights[layer] = _moved(self.weights[layer], move, share)
         self.iteration += 1
@@ -147,7 +139,7 @@ class ConsistentADMM:
             Whether one of them did. If not, the weights stay, and the next call tries smaller steps.
         """
         here = self._at(x, y, weight)
-        moves = self._sweep(here.activity, here.fit.residual, self._due(full=True), keep=0.0)
+        moves = self._sweep.moves(self.weights, here.activity, here.fit.residual, None)
         start, size = list(self.weights), self.step_size
         for _ in range(_HALVINGS + 1):
             self.weights = [*(_moved(w, move, size) for w, move in zip(start, moves, strict=False)), start[-1]]
@@ -163,33 +155,37 @@ class ConsistentADMM:
         self.iteration += 1
         return there is not here
 
-    def refresh(self, batches: Iterable[tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Fit the readout anew to the hidden layers as they are now.
+    def refreshed(self, batches: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Tensor:
+        """The readout (classes, n) fitted to the hidden layers as they are now; the solver stays as it is.
 
         Args:
-            batches: data and coded labels, as for `step`.
+            batches: data, coded labels and weights of samples, as for `step`. The features of all are held at once.
         """
-        fresh = Statistics.empty(self._features, self._classes)
-        for x, y, *weight in batches:
-            f, y = self.run(self.begin(x)).features, y.to(self.dtype)
-            fresh.merge(Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), *weight))
-        self._sum(fresh)
-        self._readout = fresh
-        self._solve_readout()
+        parts = [(self.run(self.begin(x)).features, y.to(self.dtype), weight) for x, y, weight in batches]
+        readout = self.weights[-1]
+        for _ in range(1 if isinstance(self.loss, SquaredError) else _ROUNDS):
+            total = Statistics.empty(self._features, self._classes)
+            for f, y, weight in parts:
+                total.merge(Statistics.of(f, working_targets(self.loss, f @ readout.T, y), weight))
+            self._sum(total)
+            readout = total.solve(self.settings.readout_ridge).to(self.dtype)
+        return readout
 
     @torch.no_grad()
-    def scores(self, x: Tensor, batch: int = 256) -> Tensor:
+    def scores(self, x: Tensor, weights: list[Tensor] | None = None, batch: int = 256) -> Tensor:
         """The readout of the true network (B, classes).
 
         Args:
             x: input spikes (T, B, n_0).
+            weights: of all layers; the solver's by default.
             batch: samples at a time, which bounds the memory.
         """
-        parts = [self.run(pack(part.to(self.dtype))).features @ self.weights[-1].T for part in x.split(batch, dim=1)]
-        return torch.cat(parts)
+        weights = weights or self.weights
+        parts = [self.run(pack(part.to(self.dtype)), weights).features for part in x.split(batch, dim=1)]
+        return torch.cat(parts) @ weights[-1].T
 
     def measure(self) -> dict[str, Any]:
-        """What the last iteration left: ``loss`` of full-batch descent, ``rates`` of the hidden layers, ``step``."""
+        """The ``step`` that comes next, and after full-batch descent the mean ``loss`` of a sample."""
         loss = {} if self._point is None else {"loss": self._point.fit.value}
         return {**loss, "step": self.step_size if self._point else self.settings.share(self.iteration)}
 
@@ -200,23 +196,21 @@ class ConsistentADMM:
         if not self.weights:
             self.weights, a = [], x[:, :_START_SAMPLES].contiguous()
             for synapses in self.synapses:
-                w, a = random_layer(a, synapses.shape[0], self.settings.constants, self.generator, self.settings.rate)
+                w, a = synapses.start(a, self.settings.constants, self.generator, self.settings.rate)
                 self.weights.append(w)
             self.weights.append(x.new_zeros(self._classes, self._features))
         return x
 
     @torch.no_grad()
-    def run(self, x: Tensor) -> Activity:
-        """A true forward pass."""
+    def run(self, x: Tensor, weights: list[Tensor] | None = None) -> Activity:
+        """A true forward pass of data that `begin` returned, through the solver's weights or given ones."""
+        kappa = readout_kernel(self.settings.readout, len(x), self.settings.constants.decay, x)
         spikes, membranes = [x], []
-        for synapses, weight in zip(self.synapses, self.weights, strict=False):
+        for synapses, weight in zip(self.synapses, weights or self.weights, strict=False):
             z, a = synapses.run(spikes[-1], weight, self.settings.constants)
             membranes.append(z)
             spikes.append(a)
-        return Activity(spikes, membranes, read(spikes[-1], self._kappa(x)))
-
-    def _kappa(self, x: Tensor) -> Tensor:
-        return readout_kernel(self.settings.readout, len(x), self.settings.constants.decay, x)
+        return Activity(spikes, membranes, read(spikes[-1], kappa), kappa)
 
     def _track(self, f: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         """The readout of running statistics, and what it leaves of the batch (B, classes)."""
@@ -227,53 +221,14 @@ class ConsistentADMM:
         residual = self.loss.residual(f @ self.weights[-1].T, y)
         return residual if weight is None else residual * weight[:, None].to(residual)
 
+    def _adopt(self, point: _Point) -> None:
+        """Running statistics start with what full-batch descent saw last."""
+        f, (_, y, weight) = point.activity.features, point.data
+        self._readout = Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), weight)
+        self._sum(self._readout)
+
     def _solve_readout(self) -> None:
         self.weights[-1] = self._readout.solve(self.settings.readout_ridge).to(self.dtype)
-
-    def _sweep(self, activity: Activity, residual: Tensor, due: Sequence[bool], keep: float) -> list[Tensor]:
-        """The weights' least squares of every hidden layer, all at the same point."""
-        s, rule = self.settings, self.settings.rule
-        g, kappa = (residual @ self.weights[-1])[None], self._kappa(activity.spikes[0])
-        ones = torch.ones_like(kappa)
-        moves: list[Tensor] = []
-        for layer in reversed(range(len(self.synapses))):
-            synapses, weight, a, own = self.synapses[layer], self.weights[layer], *activity.spikes[layer : layer + 2]
-            z = activity.membranes[layer]
-            cuts = self._cuts(g, kappa, z) if rule.sampled else (0.0, 0.0)
-            d = synapses.reverse(rule, g, kappa, z, weight, s.constants, cuts)
-            moves.append(self._move(layer, d, a, own, due[layer], keep if layer else 1.0))
-            if layer:
-                g, kappa = synapses.back(d, weight), ones
-        return moves[::-1]
-
-    def _move(self, layer: int, d: Tensor, a: Tensor, own: Tensor, due: bool, keep: float) -> Tensor:
-        """``(sum d phi^T / count) (gram / count + mu I)^-1``."""
-        synapses, preconditioner = self.synapses[layer], self._layers[layer]
-        cross = synapses.sums(d, a, own)
-        gram = synapses.gram(a, own, self.settings.constants.decay) if due else cross.new_empty(0, 0)
-        new = Statistics(gram, cross, cross.new_tensor(synapses.count(a)))
-        self._sum(new)
-        if due:
-            preconditioner.update(Statistics(new.gram, new.gram[:, :0], new.count), keep)
-        return preconditioner.apply((new.cross / new.count).to(self.dtype))
-
-    def _due(self, full: bool = False) -> list[bool]:
-        """Which layers' Gram matrices are formed in this iteration.
-
-        The data's is formed once in full-batch descent, and after 0, 1, 2, 4, 8 ... mini-batches, which it adds up.
-        """
-        k = self.iteration
-        first = float(self._layers[0].statistics.count) == 0 if full else k & (k - 1) == 0
-        later = full or k % self.settings.gram_every == 0 or k < self.settings.gram_every
-        return [first, *[later] * (len(self.synapses) - 1)]
-
-    def _cuts(self, g: Tensor, kappa: Tensor, z: Tensor) -> tuple[float, float]:
-        """Thresholds of the rule, from a sample of entries."""
-        at = sample(z.numel(), self.generator)
-        inner = z[0].numel()
-        t, rest = at // inner, at % inner
-        gains = g.reshape(len(g), -1)[t if len(g) > 1 else 0, rest] * kappa[t]
-        return self.settings.rule.cuts(gains, z.reshape(-1)[at], self.settings.constants.threshold)
 
     def _at(self, x: Tensor, y: Tensor, weight: Tensor | None) -> _Point:
         """The point of these data, computed anew unless the last iteration left it."""
@@ -294,7 +249,7 @@ class ConsistentADMM:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on bit by bit, copied."""
-        statistics = [*(layer.statistics for layer in self._layers), self._readout]
+        statistics = [*self._sweep.statistics, self._readout]
         return {
             "iteration": self.iteration,
             "step_size": self.step_size,
@@ -314,8 +269,7 @@ class ConsistentADMM:
         if found and found != shapes:
             raise ValueError(f"state: weights must be of shapes {shapes}, got {found}")
         *layers, self._readout = map(Statistics.from_tensors, state["statistics"])
-        for layer, statistics in zip(self._layers, layers, strict=True):
-            layer.load(statistics)
+        self._sweep.load(layers)
         self.iteration, self.step_size = int(state["iteration"]), float(state["step_size"])
         self.weights = [weight.clone() for weight in state["weights"]]
         self.generator.set_state(state["generator"])

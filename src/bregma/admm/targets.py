@@ -161,7 +161,7 @@ class Flips:
         )
 
 
-RULES: dict[RuleName, type[Rule]] = {"window": Window, "dithered": Dithered, "flips": Flips}
+RULES: dict[str, type[Rule]] = {"window": Window, "dithered": Dithered, "flips": Flips}
 
 
 def sample(size: int, generator: torch.Generator) -> Tensor:
