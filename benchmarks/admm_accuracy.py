@@ -19,21 +19,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
-from camera import Recordings, simulated
-from contestants import CLASSES, CONSTANTS, Consistent, Gradient, kernel, random_weights
+from camera import PIXELS, Recordings, simulated
+from contestants import CONSTANTS, Architecture, Consistent, Gradient, kernel
 from race import Batches, Runner, race
 
 from bregma.admm import ADMM, Settings, forward
 from bregma.data import default_root
 
-HIDDEN, SAMPLES, MARKS = (128, 128, 128), 2000, (1, 2, 5, 10, 20, 40)
+NETWORK, SAMPLES, MARKS = Architecture((128, 128, 128), PIXELS), 2000, (1, 2, 5, 10, 20)
 
 
 class Paper:
     """Algorithm 2 of arXiv 2505.05527, which iterates on all samples at once."""
 
     def __init__(self, data: Recordings) -> None:
-        self.solver = ADMM(data.frames(slice(None)), torch.eye(CLASSES)[data.labels], HIDDEN, Settings(order="random"))
+        coded = torch.eye(NETWORK.classes)[data.labels]
+        self.solver = ADMM(data.frames(slice(None)), coded, NETWORK.hidden, Settings(order="random"))
 
     def step(self, x: Tensor, labels: Tensor, share: float) -> None:
         """One iteration; the batch is not looked at."""
@@ -47,11 +48,11 @@ class Paper:
 class SnnTorch(Gradient):
     """Gradient training with snnTorch's layers, else as `Gradient`."""
 
-    def __init__(self, weights: Sequence[Tensor], **options: Any) -> None:
+    def __init__(self, network: Architecture, weights: Sequence[Tensor], **options: Any) -> None:
         import snntorch
         from snntorch import surrogate
 
-        super().__init__(weights, **options)
+        super().__init__(network, weights, **options)
         self.layers = [
             snntorch.Leaky(
                 beta=CONSTANTS.decay,
@@ -79,13 +80,13 @@ class SnnTorch(Gradient):
 def accuracy_rows(root: Path | None, marks: Sequence[float] = MARKS) -> list[dict[str, Any]]:
     """One row per contestant, with its curve."""
     train, test = recordings(root)
-    weights = random_weights(train.frames(slice(0, 400)), HIDDEN, 0)
+    weights = NETWORK.start(train.frames(slice(0, 400)), 0)
     gradient: dict[str, Any] = {"lr": 4e-3, "loss": "cross-entropy"}
     made = {
         "the paper's solver": lambda: Paper(train),
-        "consistent solver": lambda: Consistent(weights, step=0.05, readout_decay=0.9),
-        "gradient, bregma's layers": lambda: Gradient(weights, **gradient),
-        f"gradient, snnTorch {version('snntorch')}": lambda: SnnTorch(weights, **gradient),
+        "consistent solver": lambda: Consistent(NETWORK, weights, step=0.05, readout_decay=0.9),
+        "gradient, bregma's layers": lambda: Gradient(NETWORK, weights, **gradient),
+        f"gradient, snnTorch {version('snntorch')}": lambda: SnnTorch(NETWORK, weights, **gradient),
     }
     runners = {}
     for name, make in made.items():
@@ -93,7 +94,12 @@ def accuracy_rows(root: Path | None, marks: Sequence[float] = MARKS) -> list[dic
         runners[name] = Runner(make(), Batches(train, 200, 0), max(marks))
     race(runners, marks, {"test": test}, turn=2.0)
     return [
-        {"work": f"accuracy against CPU seconds: {name}", "hidden": HIDDEN, "samples": SAMPLES, "curve": runner.curve}
+        {
+            "work": f"accuracy against CPU seconds: {name}",
+            "hidden": NETWORK.hidden,
+            "samples": SAMPLES,
+            "curve": runner.curve,
+        }
         for name, runner in runners.items()
     ]
 

@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from camera import Camera, Recordings, load_camera
-from contestants import Consistent, Contestant, Control, Gradient, random_weights
+from camera import FRAME, PIXELS, Camera, Recordings, load_camera
+from contestants import Architecture, Consistent, Contestant, Control, Gradient
 from race import Batches, Runner, accuracy, race
 
 import bregma
+from bregma.admm.convolution import Convolution
 
 RESULTS = Path(__file__).parent / "results" / "admm_consistent.jsonl"
 REAL = 1000  # first training images, of which real recordings exist
@@ -71,20 +72,29 @@ ROWS: dict[str, dict[str, Any]] = {
             "gradient mean squared": {"readout": "mean", "loss": "squared"},
             "consistent mean batch 128": {"batch": 128},
             "consistent mean hinge": {"loss": "squared_hinge"},
-            "consistent mean dithered": {"rule": "dithered"},
+            "consistent mean dithered": {"rule": ("dithered", {})},
+        },
+    },
+    "tune-gradient": {
+        "hidden": [256] * 3,
+        "seconds": 20,
+        "marks": [5, 20],
+        "methods": {
+            "gradient lr 0.002": {"lr": 2e-3, "batch": 128, "readout": "mean"},
+            "gradient lr 0.008": {"lr": 8e-3, "batch": 256, "readout": "mean"},
         },
     },
     "depth3": {
         "hidden": [256] * 3,
-        "seconds": 80,
-        "marks": [2.5, 5, 10, 20, 40, 80],
-        "methods": {"consistent": {}, "gradient": {}},
+        "seconds": 40,
+        "marks": [2.5, 5, 10, 20, 40],
+        "methods": {"consistent": {}, "gradient": {}, "consistent dithered": {"rule": ("dithered", {})}},
     },
     "control3": {"hidden": [256] * 3, "seconds": 4, "marks": [4], "methods": {"control": {}}},
     "depth6": {
         "hidden": [256] * 6,
-        "seconds": 160,
-        "marks": [20, 40, 80, 160],
+        "seconds": 80,
+        "marks": [5, 10, 20, 40, 80],
         "methods": {"consistent": {}, "gradient": {}},
     },
     "control6": {"hidden": [256] * 6, "seconds": 8, "marks": [8], "methods": {"control": {}}},
@@ -95,9 +105,14 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "bregma": bregma.__version__}
 
 
-def contestant(setting: dict[str, Any], weights: list[torch.Tensor]) -> Contestant:
+def architecture(row: dict[str, Any]) -> Architecture:
+    layers = tuple(Convolution(**layer) if isinstance(layer, dict) else layer for layer in row["hidden"])
+    return Architecture(layers, PIXELS, frame_shape=FRAME)
+
+
+def contestant(setting: dict[str, Any], network: Architecture, weights: list[torch.Tensor]) -> Contestant:
     options = {key: value for key, value in setting.items() if key not in ("kind", "batch", "shift")}
-    made: Contestant = KINDS[setting["kind"]](weights, **options)
+    made: Contestant = KINDS[setting["kind"]](network, weights, **options)
     return made
 
 
@@ -111,13 +126,14 @@ def run_row(name: str, seed: int, camera: Camera, done: set[str]) -> list[dict[s
     }
     last = len(camera.train) - (VALIDATION if tuning else 0)
     train = camera.train.part(np.arange(REAL, last))
-    weights = random_weights(train.frames(slice(0, SCALING_SAMPLES)), row["hidden"], seed)
+    network = architecture(row)
+    weights = network.start(train.frames(slice(0, SCALING_SAMPLES)), seed)
     runners = {}
     for method, setting in methods.items():
-        warm = contestant(setting, weights)  # kernels compile off the clock
+        warm = contestant(setting, network, weights)  # kernels compile off the clock
         warm.step(*next(Batches(train, setting["batch"], 0)), 0.0)
         batches = Batches(train, setting["batch"], seed, setting.get("shift", 0))
-        runners[method] = Runner(contestant(setting, weights), batches, row["seconds"])
+        runners[method] = Runner(contestant(setting, network, weights), batches, row["seconds"])
     held_out = {"validation": camera.train.part(np.arange(last, len(camera.train)))}
     race(runners, row["marks"], held_out if tuning else {"test": camera.test})
     shared = {"hidden": row["hidden"], "training_samples": len(train), "budget_seconds": row["seconds"]}

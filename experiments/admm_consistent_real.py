@@ -73,7 +73,7 @@ def run(key: dict[str, Any], data: list[BinRecordings]) -> dict[str, Any]:
     coded = torch.eye(CLASSES)[y]
     solver = ConsistentADMM(key["hidden"], PIXELS, CLASSES, ConsistentSettings(**SETTINGS), seed=key["seed"])
     solver.begin(x)
-    solver.refresh([(x, coded)])
+    solver.weights[-1] = solver.refreshed([(x, coded, None)])
     curve, seconds = [], 0.0
     for iteration in range(key["iterations"] + 1):
         begin = time.process_time()

@@ -6,7 +6,7 @@ traces. A contestant takes batches and knows which share of its time has passed.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor
 from bregma.admm import Constants
 from bregma.admm.consistent import ConsistentADMM
 from bregma.admm.consistent_settings import ConsistentSettings
-from bregma.admm.forward import random_layer
+from bregma.admm.convolution import Convolution
+from bregma.admm.layers import Layer, Recurrent
 from bregma.admm.targets import RULES
-from bregma.dynamics import FastSigmoid, lif, linear
+from bregma.dynamics import FastSigmoid, lif, linear, recurrent_lif
 
-CLASSES = 10
 CONSTANTS = Constants()
 SURROGATE = FastSigmoid(slope=2.0)  # 1 / (1 + |z - theta| / w)^2 with w = 0.5, the solver's smooth window
 RIDGE = 1e-2
@@ -36,13 +36,52 @@ class Contestant(Protocol):
         """Class scores (B, classes) of a true forward pass."""
 
 
-def random_weights(x: Tensor, hidden: Sequence[int], seed: int) -> list[Tensor]:
-    """Weights of the hidden layers before training, scaled on the frames x."""
-    generator, weights = torch.Generator().manual_seed(seed), []
-    for neurons in hidden:
-        weight, x = random_layer(x, neurons, CONSTANTS, generator)
-        weights.append(weight)
-    return weights
+@dataclass(frozen=True)
+class Architecture:
+    """A network.
+
+    Args:
+        hidden: layers as `ConsistentADMM` takes them; dense, `Convolution` or `Recurrent` without further delays.
+        inputs: n_0.
+        classes: size of the readout.
+        frame_shape: of the inputs, for convolutions.
+    """
+
+    hidden: tuple[Layer, ...]
+    inputs: int
+    classes: int = 10
+    frame_shape: tuple[int, int, int] | None = None
+
+    def solver(self, settings: ConsistentSettings, seed: int = 0) -> ConsistentADMM:
+        """The consistent solver of this network, before its first data."""
+        return ConsistentADMM(self.hidden, self.inputs, self.classes, settings, frame_shape=self.frame_shape, seed=seed)
+
+    def start(self, x: Tensor, seed: int) -> list[Tensor]:
+        """Weights of the hidden layers before training, scaled on the frames x."""
+        solver = self.solver(ConsistentSettings(), seed)
+        solver.begin(x)
+        return solver.weights[:-1]
+
+    def spikes(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """Those of the last hidden layer (T, B, n), through bregma's layers; differentiable."""
+        dynamics: Any = (CONSTANTS.decay, CONSTANTS.threshold)
+        options: Any = {"detach_reset": True, "surrogate": SURROGATE}
+        shape = self.frame_shape
+        for layer, weight in zip(self.hidden, weights, strict=True):
+            if isinstance(layer, Convolution):
+                assert shape is not None
+                kernels = weight.view(layer.channels, shape[0], layer.kernel, layer.kernel)
+                frames = x.reshape(-1, *shape)
+                maps = F.conv2d(frames, kernels, stride=layer.stride, padding=layer.padding)
+                shape = (maps.shape[1], maps.shape[2], maps.shape[3])
+                x, _ = lif(maps.view(*x.shape[:2], -1), *dynamics, **options)
+            elif isinstance(layer, Recurrent):
+                heard = x.shape[-1]
+                drive = linear(x, weight[:, :heard].contiguous())
+                x, _ = recurrent_lif(drive, weight[:, heard:].contiguous(), *dynamics, **options)
+            else:
+                x, _ = lif(linear(x, weight), *dynamics, **options)
+        return x
 
 
 def kernel(steps: int, readout: str) -> Tensor:
@@ -51,17 +90,16 @@ def kernel(steps: int, readout: str) -> Tensor:
     return (powers if readout == "last" else powers.cumsum(0) / steps).flip(0).float()
 
 
-def features(x: Tensor, weights: Sequence[Tensor], readout: str) -> Tensor:
-    """Traces (B, n) of the last hidden layer's spikes: the scores are linear in them."""
-    for weight in weights:
-        x, _ = lif(linear(x, weight), CONSTANTS.decay, CONSTANTS.threshold, detach_reset=True, surrogate=SURROGATE)
-    return torch.einsum("t,tbn->bn", kernel(len(x), readout), x)
+def read(spikes: Tensor, readout: str) -> Tensor:
+    """Traces (B, n) of spikes (T, B, n): the scores are linear in them."""
+    return torch.einsum("t,tbn->bn", kernel(len(spikes), readout), spikes)
 
 
 class Gradient:
     """Surrogate-gradient training with bregma's layers and Adam.
 
     Args:
+        network: to train.
         weights: of the hidden layers at the start.
         lr: at its peak; it rises over the first 2 % of the time and falls as half a cosine, or stays.
         loss: "cross-entropy" or "squared".
@@ -70,10 +108,19 @@ class Gradient:
     """
 
     def __init__(
-        self, weights: Sequence[Tensor], *, lr: float, loss: str, schedule: str = "cosine", readout: str = "last"
+        self,
+        network: Architecture,
+        weights: Sequence[Tensor],
+        *,
+        lr: float,
+        loss: str,
+        schedule: str = "cosine",
+        readout: str = "last",
     ) -> None:
+        self.network = network
         self.weights = [weight.clone().requires_grad_() for weight in weights]
-        self.readout = torch.zeros(CLASSES, len(weights[-1]), requires_grad=True)
+        features = read(network.spikes(torch.zeros(1, 1, network.inputs), weights), readout).shape[1]
+        self.readout = torch.zeros(network.classes, features, requires_grad=True)
         self.optimizer = torch.optim.Adam([*self.weights, self.readout], lr=lr, fused=True)
         self.lr, self.loss, self.schedule, self.kind = lr, loss, schedule, readout
 
@@ -85,14 +132,14 @@ class Gradient:
         if self.loss == "cross-entropy":
             loss = F.cross_entropy(scores, labels)
         else:
-            loss = F.mse_loss(scores, F.one_hot(labels, CLASSES).float())
+            loss = F.mse_loss(scores, F.one_hot(labels, self.network.classes).float())
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
 
     def output(self, x: Tensor) -> Tensor:
         """Class scores (B, classes)."""
-        return features(x, self.weights, self.kind) @ self.readout.T
+        return read(self.network.spikes(x, self.weights), self.kind) @ self.readout.T
 
     @torch.no_grad()
     def scores(self, x: Tensor) -> Tensor:
@@ -103,68 +150,64 @@ class Gradient:
 class Control:
     """Random hidden weights and a readout by ridge regression over all batches it saw."""
 
-    def __init__(self, weights: Sequence[Tensor], readout: str = "last") -> None:
-        n = len(weights[-1])
-        self.weights, self.kind = list(weights), readout
-        self.gram, self.moment = torch.zeros(n, n, dtype=torch.float64), torch.zeros(n, CLASSES, dtype=torch.float64)
+    def __init__(self, network: Architecture, weights: Sequence[Tensor], readout: str = "last") -> None:
+        self.network, self.weights, self.kind = network, list(weights), readout
+        self.gram: Tensor | float = 0.0
+        self.moment: Tensor | float = 0.0
 
     @torch.no_grad()
     def step(self, x: Tensor, labels: Tensor, share: float) -> None:
         """Add a batch to the statistics."""
-        trace = features(x, self.weights, self.kind).double()
-        self.gram += trace.T @ trace
-        self.moment += trace.T @ F.one_hot(labels, CLASSES).double()
+        trace = read(self.network.spikes(x, self.weights), self.kind).double()
+        self.gram = self.gram + trace.T @ trace
+        self.moment = self.moment + trace.T @ F.one_hot(labels, self.network.classes).double()
 
     @torch.no_grad()
     def scores(self, x: Tensor) -> Tensor:
         """Class scores (B, classes) of a true forward pass."""
+        assert isinstance(self.gram, Tensor)
+        assert isinstance(self.moment, Tensor)
         ridge = RIDGE * self.gram.diagonal().mean() * torch.eye(len(self.gram), dtype=torch.float64)
         readout = torch.linalg.solve(self.gram + ridge, self.moment).float()
-        return features(x, self.weights, self.kind) @ readout
-
-
-def falling(schedule: str, share: float) -> float:
-    """Factor of a step size when a share of the time has passed."""
-    factors = {"cosine": 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * share))), "linear": 1 - share}
-    return {**factors, "constant": 1.0}[schedule]
+        return read(self.network.spikes(x, self.weights), self.kind) @ readout
 
 
 class Consistent:
     """The consistent solver of ADMM on mini-batches.
 
     Args:
+        network: to train.
         weights: of the hidden layers at the start.
         schedule: of the steps, see `falling`.
-        inputs: n_0.
-        **settings: of `bregma.admm.ConsistentSettings`, with the rule by its name or as a rule.
+        rule: name of the rule for the membranes, and its options.
+        **settings: of `ConsistentSettings`.
     """
 
     def __init__(
-        self, weights: Sequence[Tensor], *, schedule: str = "linear", classes: int = CLASSES, **settings: Any
+        self,
+        network: Architecture,
+        weights: Sequence[Tensor],
+        *,
+        schedule: str = "linear",
+        rule: tuple[str, dict[str, Any]] = ("window", {}),
+        **settings: Any,
     ) -> None:
-        rule = settings.pop("rule", "window")
-        rule = (
-            RULES[rule["name"]](**{k: v for k, v in rule.items() if k != "name"})
-            if isinstance(rule, dict)
-            else RULES[rule]()
-        )
-        self.settings, self.schedule = ConsistentSettings(rule=rule, **settings), schedule
-        hidden = [len(weight) for weight in weights]
-        self.solver = ConsistentADMM(hidden, weights[0].shape[1], classes, self.settings)
-        self.solver.weights = [*(weight.clone() for weight in weights), torch.zeros(classes, hidden[-1])]
-        self.classes = classes
-
-    @property
-    def weights(self) -> list[Tensor]:
-        """Of the hidden layers."""
-        return self.solver.weights[:-1]
+        self.settings = ConsistentSettings(rule=RULES[rule[0]](**rule[1]), **settings)
+        self.solver, self.schedule, self.classes = network.solver(self.settings), schedule, network.classes
+        features = self.solver.neurons[-1]
+        self.solver.weights = [*(weight.clone() for weight in weights), torch.zeros(network.classes, features)]
 
     def step(self, x: Tensor, labels: Tensor, share: float) -> None:
         """One iteration."""
         size = self.settings.step * min(1.0, (share + 1e-3) / 0.01) * falling(self.schedule, share)
-        self.solver.settings = replace(self.settings, step=max(size, 1e-9))
-        self.solver.step(x, F.one_hot(labels, self.classes).float())
+        self.solver.step(x, F.one_hot(labels, self.classes).float(), share=size)
 
     def scores(self, x: Tensor) -> Tensor:
         """Class scores (B, classes) of a true forward pass."""
         return self.solver.scores(x)
+
+
+def falling(schedule: str, share: float) -> float:
+    """Factor of a step size when a share of the time has passed."""
+    factors = {"cosine": 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * share))), "linear": 1 - share}
+    return {**factors, "constant": 1.0}[schedule]
