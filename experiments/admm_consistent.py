@@ -42,8 +42,15 @@ METHODS: dict[str, dict[str, Any]] = {
         "readout": "mean",
         "readout_decay": 0.99,
     },
-    "gradient": {"kind": "gradient", "batch": 256, "lr": 4e-3, "loss": "cross-entropy", "schedule": "cosine"},
-    "control": {"kind": "control", "batch": 256},
+    "gradient": {
+        "kind": "gradient",
+        "batch": 128,
+        "lr": 4e-3,
+        "loss": "cross-entropy",
+        "schedule": "cosine",
+        "readout": "mean",
+    },
+    "control": {"kind": "control", "batch": 256, "readout": "mean"},
 }
 KINDS = {"consistent": Consistent, "gradient": Gradient, "control": Control}
 
@@ -67,9 +74,9 @@ ROWS: dict[str, dict[str, Any]] = {
         "seconds": 20,
         "marks": [5, 20],
         "methods": {
-            "gradient mean": {"readout": "mean"},
-            "gradient mean batch 128": {"readout": "mean", "batch": 128},
-            "gradient mean squared": {"readout": "mean", "loss": "squared"},
+            "gradient mean": {"batch": 256},
+            "gradient mean batch 128": {},
+            "gradient mean squared": {"batch": 256, "loss": "squared"},
             "consistent mean batch 128": {"batch": 128},
             "consistent mean hinge": {"loss": "squared_hinge"},
             "consistent mean dithered": {"rule": ("dithered", {})},
@@ -80,21 +87,21 @@ ROWS: dict[str, dict[str, Any]] = {
         "seconds": 20,
         "marks": [5, 20],
         "methods": {
-            "gradient lr 0.002": {"lr": 2e-3, "batch": 128, "readout": "mean"},
-            "gradient lr 0.008": {"lr": 8e-3, "batch": 256, "readout": "mean"},
+            "gradient lr 0.002": {"lr": 2e-3},
+            "gradient lr 0.008": {"lr": 8e-3, "batch": 256},
         },
     },
     "depth3": {
         "hidden": [256] * 3,
-        "seconds": 40,
-        "marks": [2.5, 5, 10, 20, 40],
+        "seconds": 32,
+        "marks": [2, 4, 8, 16, 32],
         "methods": {"consistent": {}, "gradient": {}, "consistent dithered": {"rule": ("dithered", {})}},
     },
     "control3": {"hidden": [256] * 3, "seconds": 4, "marks": [4], "methods": {"control": {}}},
     "depth6": {
         "hidden": [256] * 6,
-        "seconds": 80,
-        "marks": [5, 10, 20, 40, 80],
+        "seconds": 64,
+        "marks": [4, 8, 16, 32, 64],
         "methods": {"consistent": {}, "gradient": {}},
     },
     "control6": {"hidden": [256] * 6, "seconds": 8, "marks": [8], "methods": {"control": {}}},
