@@ -195,8 +195,8 @@ def paper_training(
 def coded(p: Parameters, codes: Tensor, classes: int) -> Tensor:
     """What the readout of a squared error should be (B, classes)."""
     off, on = p["coding"]
-    hot: Tensor = torch.nn.functional.one_hot(codes, classes).to(torch.float32)
-    return off + (on - off) * hot
+    y: Tensor = off + (on - off) * torch.nn.functional.one_hot(codes, classes).to(torch.float32)
+    return y
 
 
 def sample_weights(p: Parameters, codes: Tensor, classes: NDArray[Any]) -> Tensor | None:
