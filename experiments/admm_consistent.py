@@ -8,7 +8,8 @@ inputs), simulated from MNIST. Real recordings exist of MNIST's first 1,000 trai
 the training, and the 1,100 real recordings, none of whose digits was seen, are a test of their own. While settings were
 chosen, the last 4,000 training images were kept for validation; final runs train on them too: 59,000 images. Methods of
 one row start from the same weights and take turns on one thread; the clock is that of their own CPU seconds, making of
-batches included, measuring excluded. Accuracy is that of true forward passes.
+batches included, measuring excluded. Accuracy is that of true forward passes. The rows are in
+`experiments/consistent_rows.py`.
 """
 
 import argparse
@@ -21,100 +22,35 @@ from typing import Any
 import numpy as np
 import torch
 from camera import FRAME, PIXELS, Camera, Recordings, load_camera
+from consistent_rows import METHODS, ROWS
 from contestants import Architecture, Consistent, Contestant, Control, Gradient
 from race import Batches, Runner, accuracy, race
 
 import bregma
 from bregma.admm.convolution import Convolution
+from bregma.admm.layers import Layer, Recurrent
+from bregma.data import default_root, load
 
 RESULTS = Path(__file__).parent / "results" / "admm_consistent.jsonl"
+KINDS = {"consistent": Consistent, "gradient": Gradient, "control": Control}
 REAL = 1000  # first training images, of which real recordings exist
 VALIDATION = 4000  # last training images, kept out while tuning
 SCALING_SAMPLES = 400
-
-#: The methods' settings, each tuned on validation: see the rows whose name starts with "tune".
-METHODS: dict[str, dict[str, Any]] = {
-    "consistent": {
-        "kind": "consistent",
-        "batch": 256,
-        "step": 0.05,
-        "schedule": "linear",
-        "readout": "mean",
-        "readout_decay": 0.99,
-    },
-    "gradient": {
-        "kind": "gradient",
-        "batch": 128,
-        "lr": 4e-3,
-        "loss": "cross-entropy",
-        "schedule": "cosine",
-        "readout": "mean",
-    },
-    "control": {"kind": "control", "batch": 256, "readout": "mean"},
-}
-KINDS = {"consistent": Consistent, "gradient": Gradient, "control": Control}
-
-#: Name of a row: hidden layers, CPU seconds of each method, marks at which it is measured, and methods, each with what
-#: differs from its settings above.
-ROWS: dict[str, dict[str, Any]] = {
-    "tune-consistent": {
-        "hidden": [256] * 3,
-        "seconds": 20,
-        "marks": [5, 20],
-        "methods": {
-            "consistent": {"readout": "last"},
-            "consistent batch 128": {"readout": "last", "batch": 128},
-            "consistent ridge 0.03": {"readout": "last", "ridge": 0.03},
-            "consistent cross-entropy": {"readout": "last", "loss": "cross_entropy"},
-            "consistent mean": {"readout": "mean"},
-        },
-    },
-    "tune-both": {
-        "hidden": [256] * 3,
-        "seconds": 20,
-        "marks": [5, 20],
-        "methods": {
-            "gradient mean": {"batch": 256},
-            "gradient mean batch 128": {},
-            "gradient mean squared": {"batch": 256, "loss": "squared"},
-            "consistent mean batch 128": {"batch": 128},
-            "consistent mean hinge": {"loss": "squared_hinge"},
-            "consistent mean dithered": {"rule": ("dithered", {})},
-        },
-    },
-    "tune-gradient": {
-        "hidden": [256] * 3,
-        "seconds": 20,
-        "marks": [5, 20],
-        "methods": {
-            "gradient lr 0.002": {"lr": 2e-3},
-            "gradient lr 0.008": {"lr": 8e-3, "batch": 256},
-        },
-    },
-    "depth3": {
-        "hidden": [256] * 3,
-        "seconds": 32,
-        "marks": [2, 4, 8, 16, 32],
-        "methods": {"consistent": {}, "gradient": {}, "consistent dithered": {"rule": ("dithered", {})}},
-    },
-    "control3": {"hidden": [256] * 3, "seconds": 4, "marks": [4], "methods": {"control": {}}},
-    "depth6": {
-        "hidden": [256] * 6,
-        "seconds": 64,
-        "marks": [4, 8, 16, 32, 64],
-        "methods": {"consistent": {}, "gradient": {}},
-    },
-    "control6": {"hidden": [256] * 6, "seconds": 8, "marks": [8], "methods": {"control": {}}},
-}
 
 
 def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "bregma": bregma.__version__}
 
 
-def architecture(row: dict[str, Any]) -> Architecture:
-    layers = tuple(Convolution(**layer) if isinstance(layer, dict) else layer for layer in row["hidden"])
-    return Architecture(layers, PIXELS, frame_shape=FRAME)
+def architecture(row: dict[str, Any], train: Recordings) -> Architecture:
+    def layer(given: Any) -> Layer:
+        if not isinstance(given, dict):
+            return int(given)
+        return Convolution(**given) if "channels" in given else Recurrent(**given)
+
+    shape = FRAME if train.size == PIXELS else None
+    classes = int(train.labels.max()) + 1
+    return Architecture(tuple(map(layer, row["hidden"])), train.size, classes, shape)
 
 
 def contestant(setting: dict[str, Any], network: Architecture, weights: list[torch.Tensor]) -> Contestant:
@@ -123,17 +59,41 @@ def contestant(setting: dict[str, Any], network: Architecture, weights: list[tor
     return made
 
 
-def run_row(name: str, seed: int, camera: Camera, done: set[str]) -> list[dict[str, Any]]:
+def parts(name: str, options: Any) -> tuple[Recordings, dict[str, Recordings], dict[str, Recordings]]:
+    """What a row is trained on, measured on at the marks, and measured on at the end."""
+    tuning, data = name.startswith("tune"), ROWS[name].get("data")
+    if data:
+        train, validation, test = speech(data, options.data)
+        return train, {"validation": validation} if tuning else {"test": test}, {}
+    camera = load_camera(options.cache, options.data)
+    last = len(camera.train) - (VALIDATION if tuning else 0)
+    train = camera.train.part(np.arange(REAL, last))
+    if tuning:
+        return train, {"validation": camera.train.part(np.arange(last, len(camera.train)))}, {}
+    return train, {"test": camera.test}, {"real": real_recordings(camera)}
+
+
+def speech(name: str, root: Path | None) -> list[Recordings]:
+    """Spoken digits as cochlea spikes: 70 channels, T 100; the test part has other voices."""
+    splits = load((root or default_root()) / name, steps=100, channels=70, binary=True)
+    found = []
+    for part in (splits.train, splits.validation, splits.test):
+        frames, labels = part.__getitems__(list(range(len(part))))
+        bits = np.packbits(frames.transpose(0, 1).flatten(1).numpy().astype(bool), axis=1)
+        found.append(Recordings(bits, labels, len(frames), frames[0, 0].numel()))
+    return found
+
+
+def run_row(name: str, seed: int, options: Any, done: set[str]) -> list[dict[str, Any]]:
     """Race the methods of a row but those that are done; their results."""
-    row, tuning = ROWS[name], name.startswith("tune")
+    row = ROWS[name]
     methods = {
         method: {**METHODS[method.split()[0]], **other}
         for method, other in row["methods"].items()
         if method not in done
     }
-    last = len(camera.train) - (VALIDATION if tuning else 0)
-    train = camera.train.part(np.arange(REAL, last))
-    network = architecture(row)
+    train, measured, at_the_end = parts(name, options)
+    network = architecture(row, train)
     weights = network.start(train.frames(slice(0, SCALING_SAMPLES)), seed)
     runners = {}
     for method, setting in methods.items():
@@ -141,15 +101,14 @@ def run_row(name: str, seed: int, camera: Camera, done: set[str]) -> list[dict[s
         warm.step(*next(Batches(train, setting["batch"], 0)), 0.0)
         batches = Batches(train, setting["batch"], seed, setting.get("shift", 0))
         runners[method] = Runner(contestant(setting, network, weights), batches, row["seconds"])
-    held_out = {"validation": camera.train.part(np.arange(last, len(camera.train)))}
-    race(runners, row["marks"], held_out if tuning else {"test": camera.test})
+    race(runners, row["marks"], measured)
     shared = {"hidden": row["hidden"], "training_samples": len(train), "budget_seconds": row["seconds"]}
     shared |= {"command": f"python experiments/admm_consistent.py run --rows {name}", "versions": versions()}
     return [
         {
             **{"row": name, "method": method, "seed": seed, "setting": methods[method], **shared},
             **{"seconds": round(runner.seconds, 1), "steps": runner.steps, "curve": runner.curve},
-            **({} if tuning else {"real": round(accuracy(runner.contestant, real_recordings(camera)), 5)}),
+            **{key: round(accuracy(runner.contestant, part), 5) for key, part in at_the_end.items()},
         }
         for method, runner in runners.items()
     ]
@@ -167,12 +126,11 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def run(options: Any) -> None:
     """Add the rows that are not there yet."""
-    camera = load_camera(options.cache, options.data)
     for name, seed in ((name, seed) for name in options.rows.split(",") for seed in map(int, options.seeds.split(","))):
         there = {row["method"] for row in read(options.results) if (row["row"], row["seed"]) == (name, seed)}
         if there >= set(ROWS[name]["methods"]):
             continue
-        results = run_row(name, seed, camera, there)
+        results = run_row(name, seed, options, there)
         with options.results.open("a") as file:
             file.writelines(json.dumps(result) + "\n" for result in results)
 
@@ -187,7 +145,7 @@ def table(rows: list[dict[str, Any]]) -> None:
         key = "validation" if name.startswith("tune") else "test"
         points = zip(*(row["curve"] for row in of), strict=True)
         curve = ", ".join(f"{point[0]['seconds']:.0f}: {spread([p[key] for p in point])}" for point in points)
-        real = spread([row["real"] for row in of]) if key == "test" else ""
+        real = spread([row["real"] for row in of]) if "real" in of[0] else ""
         print(f"| {name} | {method} | {len(of)} | {curve} | {real} |")
 
 

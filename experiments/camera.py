@@ -9,6 +9,7 @@ event in a square of four", so that a frame has 2 x 17 x 17 = 578 zeros and ones
 import argparse
 import io
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,23 +28,26 @@ PIXELS = 2 * POOLED * POOLED
 CHUNK = 500
 
 
-class Recordings(NamedTuple):
-    """Recordings as bits: row b of `bits` holds T x 578 of them, row by row."""
+@dataclass(frozen=True)
+class Recordings:
+    """Recordings as bits: row b of `bits` holds steps x size of them, step by step."""
 
     bits: NDArray[np.uint8]
     labels: Tensor
+    steps: int = STEPS
+    size: int = PIXELS
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return len(self.labels)
 
     def part(self, rows: NDArray[np.int64]) -> "Recordings":
         """Some of the recordings."""
-        return Recordings(self.bits[rows], self.labels[torch.from_numpy(rows)])
+        return replace(self, bits=self.bits[rows], labels=self.labels[torch.from_numpy(rows)])
 
     def frames(self, rows: NDArray[np.int64] | slice) -> Tensor:
-        """Float32 frames (T, B, 578)."""
-        unpacked = np.unpackbits(self.bits[rows], axis=1, count=STEPS * PIXELS)
-        return torch.from_numpy(unpacked).view(-1, STEPS, PIXELS).transpose(0, 1).to(torch.float32)
+        """Float32 frames (T, B, size)."""
+        unpacked = np.unpackbits(self.bits[rows], axis=1, count=self.steps * self.size)
+        return torch.from_numpy(unpacked).view(-1, self.steps, self.size).transpose(0, 1).to(torch.float32)
 
 
 class Camera(NamedTuple):

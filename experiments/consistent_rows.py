@@ -1,0 +1,94 @@
+"""The rows of the study of the consistent solver: what `experiments/admm_consistent.py` trains, and how."""
+
+from typing import Any
+
+#: The methods' settings, each tuned on validation: see the rows whose name starts with "tune".
+METHODS: dict[str, dict[str, Any]] = {
+    "consistent": {
+        "kind": "consistent",
+        "batch": 256,
+        "step": 0.05,
+        "schedule": "linear",
+        "readout": "mean",
+        "readout_decay": 0.99,
+    },
+    "gradient": {
+        "kind": "gradient",
+        "batch": 128,
+        "lr": 4e-3,
+        "loss": "cross-entropy",
+        "schedule": "cosine",
+        "readout": "mean",
+    },
+    "control": {"kind": "control", "batch": 256, "readout": "mean"},
+}
+
+#: Name of a row: hidden layers (neurons, or the options of a convolution or of a recurrent layer), CPU seconds of each
+#: method, marks at which it is measured, and methods, each with what differs from its settings above. "data" names
+#: spoken digits instead of N-MNIST.
+ROWS: dict[str, dict[str, Any]] = {
+    "tune-consistent": {
+        "hidden": [256] * 3,
+        "seconds": 20,
+        "marks": [5, 20],
+        "methods": {
+            "consistent": {"readout": "last"},
+            "consistent batch 128": {"readout": "last", "batch": 128},
+            "consistent ridge 0.03": {"readout": "last", "ridge": 0.03},
+            "consistent cross-entropy": {"readout": "last", "loss": "cross_entropy"},
+            "consistent mean": {"readout": "mean"},
+        },
+    },
+    "tune-both": {
+        "hidden": [256] * 3,
+        "seconds": 20,
+        "marks": [5, 20],
+        "methods": {
+            "gradient mean": {"batch": 256},
+            "gradient mean batch 128": {},
+            "gradient mean squared": {"batch": 256, "loss": "squared"},
+            "consistent mean batch 128": {"batch": 128},
+            "consistent mean hinge": {"loss": "squared_hinge"},
+            "consistent mean dithered": {"rule": ("dithered", {})},
+        },
+    },
+    "tune-gradient": {
+        "hidden": [256] * 3,
+        "seconds": 20,
+        "marks": [5, 20],
+        "methods": {
+            "gradient lr 0.002": {"lr": 2e-3},
+            "gradient lr 0.008": {"lr": 8e-3, "batch": 256},
+        },
+    },
+    "depth3": {
+        "hidden": [256] * 3,
+        "seconds": 32,
+        "marks": [2, 4, 8, 16, 32],
+        "methods": {"consistent": {}, "gradient": {}, "consistent dithered": {"rule": ("dithered", {})}},
+    },
+    "control3": {"hidden": [256] * 3, "seconds": 4, "marks": [4], "methods": {"control": {}}},
+    "depth6": {
+        "hidden": [256] * 6,
+        "seconds": 64,
+        "marks": [4, 8, 16, 32, 64],
+        "methods": {"consistent": {}, "gradient": {}},
+    },
+    "control6": {"hidden": [256] * 6, "seconds": 8, "marks": [8], "methods": {"control": {}}},
+    "convolutional": {
+        "hidden": [
+            {"channels": 16, "kernel": 5, "stride": 2, "padding": 2},
+            {"channels": 32, "kernel": 3, "stride": 2, "padding": 1},
+        ],
+        "seconds": 128,
+        "marks": [8, 16, 32, 64, 128],
+        "methods": {"consistent": {"batch": 128}, "gradient": {}},
+    },
+    "speech": {
+        "data": "fsdd_spikes_train.h5.gz",
+        "hidden": [{"neurons": 128}],
+        "seconds": 16,
+        "marks": [4, 8, 16],
+        "methods": {"consistent": {"batch": 100}, "gradient": {"batch": 100}},
+    },
+}
