@@ -13,7 +13,7 @@ from bregma.admm.consistent import ConsistentADMM
 from bregma.admm.consistent_settings import ConsistentSettings
 from bregma.admm.targets import Dithered, Flips, Window
 
-RULES = [Window(), Dithered(share=0.05), Flips(share=0.2)]
+RULES = [Window(), Dithered(share=0.05), Flips(share=0.2), Dithered(mirrored=False), Flips(0.3, mirrored=False)]
 
 
 def busy_data(samples=30, steps=9, inputs=14, classes=3, seed=0):
@@ -36,7 +36,7 @@ def pair(rule, x, y, **options):
     def move(g, z):
         if isinstance(rule, Window):
             return reference.window(g, z, 1.0, rule.width)
-        return reference.displaced(g, z, 1.0, rule.margin, kept(rule, g, z), isinstance(rule, Dithered))
+        return reference.displaced(g, z, 1.0, rule.margin, kept(rule, g, z), isinstance(rule, Dithered), rule.mirrored)
 
     names = ("ridge", "readout_ridge", "gram_decay", "readout_decay")
     return solver, reference.Network(

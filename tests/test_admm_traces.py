@@ -80,7 +80,10 @@ def test_sums_over_spikes_are_those_of_dense_traces(dtype, rate):
     assert torch.allclose(spike_sums(d, graded), 2 * spike_sums(d, a), rtol=1e-5, atol=tolerance)
 
 
-@pytest.mark.parametrize("rule", [Window(0.3), Dithered(margin=0.2, share=0.3), Flips(margin=0.2, share=0.3)])
+RULES = [Window(0.3), *(kind(0.2, 0.3, mirrored) for kind in (Dithered, Flips) for mirrored in (False, True))]
+
+
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("steps", [1, 7])
 def test_fused_displacements_are_those_of_the_definition(rule, steps):
     z, g, kappa = draw(7, 6, 5), draw(steps, 6, 5, seed=1), 0.1 + torch.rand(7).double()
@@ -90,7 +93,7 @@ def test_fused_displacements_are_those_of_the_definition(rule, steps):
     if isinstance(rule, Window):
         expected = reference.window(full, z, THRESHOLD, rule.width)
     else:
-        expected = reference.displaced(full, z, THRESHOLD, rule.margin, cuts, isinstance(rule, Dithered))
+        expected = reference.displaced(full, z, THRESHOLD, rule.margin, cuts, isinstance(rule, Dithered), rule.mirrored)
     assert torch.allclose(move, expected, rtol=0, atol=1e-12)
     found = reverse_displacement(rule, g, kappa, z, CONSTANTS, cuts)
     assert torch.allclose(found, reverse_trace(expected, DECAY), rtol=0, atol=1e-12)
@@ -101,15 +104,28 @@ def test_fused_displacements_are_those_of_the_definition(rule, steps):
 @given(g=st.floats(-3, 3), z=st.floats(-3, 3), cut=st.floats(0.01, 5))
 def test_flips_minimise_the_membranes_subproblem(g, z, cut):
     """min -g H(x) + c/2 (x - z)^2 with c = 2 cut, by search over a fine grid on both sides of the threshold."""
-    move = float(Flips(margin=1e-9).displacement(*torch.tensor([[g], [z]]).double(), THRESHOLD, (cut, cut)))
+    rule = Flips(margin=1e-9, mirrored=False)
+    move = float(rule.displacement(*torch.tensor([[g], [z]], dtype=torch.float64), THRESHOLD, (cut, cut)))
 
     def cost(x):
         return -g * (x > THRESHOLD) + cut * (x - z) ** 2
 
-    grid = torch.cat([torch.linspace(-4, 4, 4001).double(), torch.tensor([THRESHOLD, THRESHOLD + 1e-9, z]).double()])
+    grid = torch.cat(
+        [torch.linspace(-4, 4, 4001).double(), torch.tensor([THRESHOLD, THRESHOLD + 1e-9, z], dtype=torch.float64)]
+    )
     best = float(cost(grid).min())
     # SOFTEN keeps the comparison finite at the threshold: it shifts the choice by at most cut * SOFTEN
     assert cost(torch.tensor(z + move, dtype=torch.float64)) <= best + cut * SOFTEN + 1e-6
+
+
+@settings(max_examples=50, deadline=None)
+@given(g=st.floats(-3, 3), x=st.floats(0.01, 3))
+def test_mirrored_rules_do_not_ask_on_which_side_a_membrane_is(g, x):
+    gain, z = torch.tensor([g, g]).double(), THRESHOLD + torch.tensor([x, -x]).double()
+    for rule in (Dithered(), Flips(), Window()):
+        above, below = rule.displacement(gain, z, THRESHOLD, (0.4, 0.4)).tolist()
+        assert above == pytest.approx(below)
+        assert above * g >= 0
 
 
 @settings(max_examples=50, deadline=None)
@@ -119,8 +135,9 @@ def test_dithering_is_the_mean_flip_over_penalties(g, z):
     most = 0.7
     value, gain = torch.tensor([z]).double(), torch.tensor([g]).double()
     cuts = (torch.arange(20_000).double() + 0.5) / 20_000 * most
-    flips = torch.stack([Flips(margin=0.2).displacement(gain, value, THRESHOLD, (float(c), 1.0)) for c in cuts[::20]])
-    mean = Dithered(margin=0.2).displacement(gain, value, THRESHOLD, (most, most))
+    rule = Flips(margin=0.2, mirrored=False)
+    flips = torch.stack([rule.displacement(gain, value, THRESHOLD, (float(c), 1.0)) for c in cuts[::20]])
+    mean = Dithered(margin=0.2, mirrored=False).displacement(gain, value, THRESHOLD, (most, most))
     assert float(flips.mean()) == pytest.approx(float(mean), abs=5e-3)
 
 
