@@ -57,9 +57,9 @@ def features(layer, a, own, shape):
 
 
 LAYERS = [
-    Recurrent(12),
-    Recurrent(12, delays=(1, 3)),
-    Recurrent(12, delays=(4,)),
+    Recurrent(12, feedback=1.0),
+    Recurrent(12, delays=(1, 3), feedback=1.0),
+    Recurrent(12, delays=(4,), feedback=1.0),
     Delayed(12, delays=(0, 2, 5)),
     Delayed(12, delays=(3,)),
     Convolution(3, kernel=3),
@@ -147,6 +147,7 @@ def test_layers_are_checked():
     for make, message in [
         (lambda: Recurrent(0), "neurons must be >= 1, got 0"),
         (lambda: Recurrent(3, delays=(0,)), r"delays must be different numbers of steps >= 1, got \(0,\)"),
+        (lambda: Recurrent(3, feedback=2.0), r"feedback must be in \[0, 1\], got 2.0"),
         (lambda: Delayed(3, delays=(1, 1)), r"delays must be different numbers of steps >= 0, got \(1, 1\)"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -110,12 +110,20 @@ class Shifted(Dense):
         inputs: n_0.
         delays: of the presynaptic spikes in steps, >= 0.
         recurrent: of the layer's own spikes in steps, >= 1; none in a layer without recurrence.
+        feedback: what the gain of a spike through its own layer counts.
     """
 
-    def __init__(self, neurons: int, inputs: int, delays: tuple[int, ...], recurrent: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        neurons: int,
+        inputs: int,
+        delays: tuple[int, ...],
+        recurrent: tuple[int, ...] = (),
+        feedback: float = 1.0,
+    ) -> None:
         super().__init__(neurons, inputs)
         self.delays, self.recurrent, self.inputs = delays, recurrent, inputs
-        self._fed = inputs * len(delays)
+        self._fed, self.feedback = inputs * len(delays), feedback
         self.shape = (neurons, self._fed + neurons * len(recurrent))
 
     def start(self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
@@ -150,7 +158,7 @@ class Shifted(Dense):
             gain = kappa[t] * g[min(t, len(g) - 1)]
             for delay, loop in zip(self.recurrent, loops, strict=True):
                 if t + delay < len(z):
-                    gain = gain + out[t + delay] @ loop
+                    gain = gain + self.feedback * (out[t + delay] @ loop)
             move = rule.displacement(gain, z[t], constants.threshold, cuts)
             out[t] = move + constants.decay * out[t + 1] if t + 1 < len(z) else move
         return out
