@@ -19,7 +19,7 @@ the inverse Gram matrix of the layer's input traces; with the two others no deri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,13 +35,11 @@ from bregma.admm.statistics import Statistics
 from bregma.admm.synapses import Dense, Synapses
 from bregma.admm.targets import sample
 from bregma.admm.traces import pack, read, readout_kernel
+from bregma.admm.workers import ALONE, Workers, whereabouts
 
 _START_SAMPLES = 400
 _HALVINGS = 3  # of a full-batch step
 _GROWTH = 1.5
-
-#: Sums tensors over workers, in place.
-Reduce = Callable[[Sequence[Tensor]], None]
 
 
 @dataclass
@@ -72,7 +70,9 @@ class ConsistentADMM:
         settings: see `ConsistentSettings`.
         seed: of the weights' start and of samples for quantiles.
         dtype: of weights and of all computations but sums and factorisations, which are float64.
-        reduce: sums over workers, in place; every sum over samples goes through it. Default: one worker.
+        workers: a group whose workers hold a part of the samples each; all must call the same methods, and each finds
+            the same weights as one worker with all samples (with the window rule; the others cut by the entries of
+            one worker's samples).
 
     Attributes:
         weights: W of each layer (rows, features), the readout's last; None before the first data.
@@ -99,7 +99,7 @@ class ConsistentADMM:
         *,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
-        reduce: Reduce | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self.settings = settings or ConsistentSettings()
         self.loss = LOSSES[self.settings.loss]()
@@ -112,7 +112,7 @@ class ConsistentADMM:
         self.dtype, self.iteration, self.step_size = dtype, 0, self.settings.step
         self.weights: list[Tensor] = []
         self._classes, self._features = classes, size
-        self._reduce: Reduce = reduce or (lambda tensors: None)
+        self._workers = workers
         self._layers = [Preconditioner(s.shape[1], self.settings.ridge) for s in self.synapses]
         self._readout = Statistics.empty(size, classes)
         self._point: _Point | None = None
@@ -127,10 +127,51 @@ class ConsistentADMM:
         """
         x, y = self.begin(x), y.to(self.dtype)
         activity = self.run(x)
-        residual = self._track(activity.features, y, weight)
-        moves = self._sweep(activity, residual, self._due(), self.settings.gram_decay)
+        readout = self.readout_sums(activity, y, weight)
+        self._sum([readout])
+        self.take_readout(readout)
+        layers = self.layer_sums(activity, y, weight)
+        self._sum(layers)
+        self.take_layers(layers)
+
+    @torch.no_grad()
+    def readout_sums(self, activity: Activity, y: Tensor, weight: Tensor | None = None) -> Statistics:
+        """What a mini-batch says of the readout: the first of the two sums over samples that `step` needs.
+
+        Args:
+            activity: of `run`.
+            y: coded labels (B, classes).
+            weight: of the samples (B,); all 1 by default.
+        """
+        f = activity.features
+        return Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), weight)
+
+    def take_readout(self, new: Statistics) -> None:
+        """Let the running statistics of the readout fade, add sums over all samples of a mini-batch, and solve."""
+        self._readout.decay(self.settings.readout_decay).merge(new)
+        self._solve_readout()
+
+    @torch.no_grad()
+    def layer_sums(self, activity: Activity, y: Tensor, weight: Tensor | None = None) -> list[Statistics]:
+        """What a mini-batch says of the hidden layers: the second of the sums that `step` needs.
+
+        Args:
+            activity: of `run`.
+            y: coded labels (B, classes).
+            weight: of the samples (B,); all 1 by default.
+
+        Returns:
+            Statistics of each hidden layer; with Gram matrices (0, 0) for the layers whose are not due.
+        """
+        residual = self.loss.residual(activity.features @ self.weights[-1].T, y)
+        if weight is not None:
+            residual = residual * weight[:, None].to(residual)
+        return self._sweep(activity, residual, self._due())
+
+    def take_layers(self, new: Sequence[Statistics]) -> None:
+        """Move the hidden layers by sums over all samples of a mini-batch."""
         share = self.settings.share(self.iteration)
-        for layer, move in enumerate(moves):
+        for layer, move in enumerate(self._moves(new, self.settings.gram_decay)):
             self.weights[layer] = _moved(self.weights[layer], move, share)
         self.iteration += 1
         self._point = None
@@ -147,7 +188,9 @@ class ConsistentADMM:
             Whether one of them did. If not, the weights stay, and the next call tries smaller steps.
         """
         here = self._at(x, y, weight)
-        moves = self._sweep(here.activity, here.fit.residual, self._due(full=True), keep=0.0)
+        layers = self._sweep(here.activity, here.fit.residual, self._due(full=True))
+        self._sum(layers)
+        moves = self._moves(layers, keep=0.0)
         start, size = list(self.weights), self.step_size
         for _ in range(_HALVINGS + 1):
             self.weights = [*(_moved(w, move, size) for w, move in zip(start, moves, strict=False)), start[-1]]
@@ -173,7 +216,7 @@ class ConsistentADMM:
         for x, y, *weight in batches:
             f, y = self.run(self.begin(x)).features, y.to(self.dtype)
             fresh.merge(Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), *weight))
-        self._sum(fresh)
+        self._sum([fresh])
         self._readout = fresh
         self._solve_readout()
 
@@ -196,11 +239,19 @@ class ConsistentADMM:
     @torch.no_grad()
     def begin(self, x: Tensor) -> Tensor:
         """The data ready for products; the first ones start the weights, random with a firing rate of 15 %."""
-        x = pack(x.to(self.dtype))
+        x = pack(x.to(self.dtype)) if x.numel() else x.to(self.dtype)
         if not self.weights:
-            self.weights, a = [], x[:, :_START_SAMPLES].contiguous()
+            first, _ = whereabouts(self._workers, x.shape[1])
+            self.weights, a = [], x[:, : max(0, _START_SAMPLES - first)].contiguous()
             for synapses in self.synapses:
-                w, a = random_layer(a, synapses.shape[0], self.settings.constants, self.generator, self.settings.rate)
+                w, a = random_layer(
+                    a,
+                    synapses.shape[0],
+                    self.settings.constants,
+                    self.generator,
+                    self.settings.rate,
+                    workers=self._workers,
+                )
                 self.weights.append(w)
             self.weights.append(x.new_zeros(self._classes, self._features))
         return x
@@ -208,6 +259,9 @@ class ConsistentADMM:
     @torch.no_grad()
     def run(self, x: Tensor) -> Activity:
         """A true forward pass."""
+        if not x.numel():  # a worker without samples
+            empty = [x.new_zeros(len(x), 0, s.shape[0]) for s in self.synapses]
+            return Activity([x, *empty], empty, x.new_zeros(0, self._features))
         spikes, membranes = [x], []
         for synapses, weight in zip(self.synapses, self.weights, strict=False):
             z, a = synapses.run(spikes[-1], weight, self.settings.constants)
@@ -218,44 +272,37 @@ class ConsistentADMM:
     def _kappa(self, x: Tensor) -> Tensor:
         return readout_kernel(self.settings.readout, len(x), self.settings.constants.decay, x)
 
-    def _track(self, f: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        """The readout of running statistics, and what it leaves of the batch (B, classes)."""
-        new = Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), weight)
-        self._sum(new)
-        self._readout.decay(self.settings.readout_decay).merge(new)
-        self._solve_readout()
-        residual = self.loss.residual(f @ self.weights[-1].T, y)
-        return residual if weight is None else residual * weight[:, None].to(residual)
-
     def _solve_readout(self) -> None:
         self.weights[-1] = self._readout.solve(self.settings.readout_ridge).to(self.dtype)
 
-    def _sweep(self, activity: Activity, residual: Tensor, due: Sequence[bool], keep: float) -> list[Tensor]:
-        """The weights' least squares of every hidden layer, all at the same point."""
+    def _sweep(self, activity: Activity, residual: Tensor, due: Sequence[bool]) -> list[Statistics]:
+        """The sums of the weights' least squares of every hidden layer, all at the same point."""
+        if not len(residual):  # a worker without samples
+            return [_nothing(synapses.shape, now) for synapses, now in zip(self.synapses, due, strict=True)]
         s, rule = self.settings, self.settings.rule
         g, kappa = (residual @ self.weights[-1])[None], self._kappa(activity.spikes[0])
         ones = torch.ones_like(kappa)
-        moves: list[Tensor] = []
+        sums: list[Statistics] = []
         for layer in reversed(range(len(self.synapses))):
             synapses, weight, a, own = self.synapses[layer], self.weights[layer], *activity.spikes[layer : layer + 2]
             z = activity.membranes[layer]
             cuts = self._cuts(g, kappa, z) if rule.sampled else (0.0, 0.0)
             d = synapses.reverse(rule, g, kappa, z, weight, s.constants, cuts)
-            moves.append(self._move(layer, d, a, own, due[layer], keep if layer else 1.0))
+            cross = synapses.sums(d, a, own)
+            gram = synapses.gram(a, own, s.constants.decay) if due[layer] else cross.new_empty(0, 0)
+            sums.append(Statistics(gram, cross, cross.new_tensor(synapses.count(a))))
             if layer:
                 g, kappa = synapses.back(d, weight), ones
-        return moves[::-1]
+        return sums[::-1]
 
-    def _move(self, layer: int, d: Tensor, a: Tensor, own: Tensor, due: bool, keep: float) -> Tensor:
-        """``(sum d phi^T / count) (gram / count + mu I)^-1``."""
-        synapses, preconditioner = self.synapses[layer], self._layers[layer]
-        cross = synapses.sums(d, a, own)
-        gram = synapses.gram(a, own, self.settings.constants.decay) if due else cross.new_empty(0, 0)
-        new = Statistics(gram, cross, cross.new_tensor(synapses.count(a)))
-        self._sum(new)
-        if due:
-            preconditioner.update(Statistics(new.gram, new.gram[:, :0], new.count), keep)
-        return preconditioner.apply((new.cross / new.count).to(self.dtype))
+    def _moves(self, sums: Sequence[Statistics], keep: float) -> list[Tensor]:
+        """``(sum d phi^T / count) (gram / count + mu I)^-1`` of every hidden layer."""
+        moves = []
+        for layer, (preconditioner, new) in enumerate(zip(self._layers, sums, strict=True)):
+            if len(new.gram):
+                preconditioner.update(Statistics(new.gram, new.gram[:, :0], new.count), keep if layer else 1.0)
+            moves.append(preconditioner.apply((new.cross / new.count).to(self.dtype)))
+        return moves
 
     def _due(self, full: bool = False) -> list[bool]:
         """Which layers' Gram matrices are formed in this iteration.
@@ -287,10 +334,12 @@ class ConsistentADMM:
         """A true forward pass, and the readout fitted to it."""
         activity, s = self.run(x), self.settings
         _, y, weight = data
-        return _Point(data, activity, fit(activity.features, y, self.loss, s.readout_ridge, weight, s.leave_one_out))
+        readout = fit(activity.features, y, self.loss, s.readout_ridge, weight, s.leave_one_out, self._workers)
+        return _Point(data, activity, readout)
 
-    def _sum(self, statistics: Statistics) -> None:
-        self._reduce(list(statistics.tensors().values()))
+    def _sum(self, parts: Sequence[Statistics]) -> None:
+        """Over all workers, in one message."""
+        self._workers.sum([tensor for part in parts for tensor in part.tensors().values()])
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on bit by bit, copied."""
@@ -326,3 +375,10 @@ def _moved(weight: Tensor, move: Tensor, share: float) -> Tensor:
     """``weight`` moved along ``move`` by a share of its norm; where there is nowhere to go, it stays."""
     length = float(move.norm())
     return weight + move * (share * float(weight.norm()) / length) if length > 0 else weight
+
+
+def _nothing(shape: tuple[int, int], due: bool) -> Statistics:
+    """The sums of a layer over no samples."""
+    rows, features = shape
+    zeros = Statistics.empty(features if due else 0, 0)
+    return Statistics(zeros.gram, zeros.gram.new_zeros(rows, features), zeros.count)

@@ -99,7 +99,8 @@ class Correlation:
 
     def by_place(self, rows: Tensor) -> Tensor:
         """Maps (R, neurons) as (R * places, channels), in the order of `patches`."""
-        return rows.view(len(rows), self.layer.channels, -1).transpose(1, 2).flatten(0, 1)
+        places = self.out_shape[1] * self.out_shape[2]
+        return rows.view(len(rows), self.layer.channels, places).transpose(1, 2).flatten(0, 1)
 
     def _kernels(self, weight: Tensor) -> Tensor:
         return weight.view(self.layer.channels, self.in_shape[0], self.layer.kernel, self.layer.kernel)

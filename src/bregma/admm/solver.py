@@ -143,6 +143,8 @@ class ADMM:
         layer = len(self.variables.weights) - 1
         self._fit(layer)
         p, z = self._drive(layer), self.variables.membranes[layer]
+        if not z.numel():  # a worker without samples
+            return
         if self.settings.readout_update == "exact":
             z.copy_(updates.readout_trajectory(p, self.y, self.loss, self.constants))
             return
