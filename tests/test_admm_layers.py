@@ -83,9 +83,9 @@ def test_window_is_the_surrogate_gradient_times_the_inverse_gram(monkeypatch, la
     for k, synapses in enumerate(solver.synapses):  # recurrent weights start at zero; here they should not be
         noise = torch.randn(synapses.shape, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
         solver.weights[k] = solver.weights[k] + noise * solver.weights[k].std() / 2
-    residual = solver._track(solver.run(x).features, y, None)
     activity = solver.run(x)
-    moves = solver._sweep.moves(solver.weights, activity, residual, 0)
+    solver.take_readout(solver.readout_sums(activity, y))
+    moves = solver._sweep.moves(solver.layer_sums(activity, y), keep=0.0)
 
     weights = [w.clone().requires_grad_() for w in solver.weights]
     a, shape = x.clone(), SHAPE

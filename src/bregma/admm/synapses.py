@@ -19,6 +19,7 @@ from bregma.admm.problem import Constants
 from bregma.admm.products import times
 from bregma.admm.targets import Cuts, Rule
 from bregma.admm.traces import membranes, pack, reverse_displacement, spike_sums, trace, trace_gram
+from bregma.admm.workers import Workers
 
 _FRAMES = 512  # that a convolution takes at a time
 _PATCHES_PER_FEATURE = 64  # that a Gram matrix of patches is formed of
@@ -32,8 +33,10 @@ class Synapses(Protocol):
     #: n.
     neurons: int
 
-    def start(self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
-        """Random weights with which the layer fires at a rate, and its spikes."""
+    def start(
+        self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float, workers: Workers
+    ) -> tuple[Tensor, Tensor]:
+        """Random weights with which the layer fires at a rate, over all workers' samples, and its spikes."""
 
     def run(self, a: Tensor, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
         """Membranes and spikes (T, B, n) of the true dynamics."""
@@ -67,9 +70,11 @@ class Dense:
     def __init__(self, neurons: int, inputs: int) -> None:
         self.shape, self.neurons = (neurons, inputs), neurons
 
-    def start(self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
+    def start(
+        self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float, workers: Workers
+    ) -> tuple[Tensor, Tensor]:
         """See `Synapses`."""
-        return random_layer(a, self.neurons, constants, generator, rate)
+        return random_layer(a, self.neurons, constants, generator, rate, workers=workers)
 
     def run(self, a: Tensor, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
         """See `Synapses`."""
@@ -126,9 +131,11 @@ class Shifted(Dense):
         self._fed, self.feedback = inputs * len(delays), feedback
         self.shape = (neurons, self._fed + neurons * len(recurrent))
 
-    def start(self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
+    def start(
+        self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float, workers: Workers
+    ) -> tuple[Tensor, Tensor]:
         """See `Synapses`; the recurrent weights start at zero."""
-        weight, spikes = random_layer(self._heard(a), self.neurons, constants, generator, rate)
+        weight, spikes = random_layer(self._heard(a), self.neurons, constants, generator, rate, workers=workers)
         return torch.cat([weight, weight.new_zeros(self.neurons, self.shape[1] - self._fed)], 1), spikes
 
     def run(self, a: Tensor, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
@@ -203,9 +210,11 @@ class Convolved(Dense):
         super().__init__(correlation.neurons, 0)
         self._map, self.shape = correlation, correlation.weight_shape
 
-    def start(self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
+    def start(
+        self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float, workers: Workers
+    ) -> tuple[Tensor, Tensor]:
         """See `Synapses`."""
-        return random_layer(a, self.neurons, constants, generator, rate, self._map)
+        return random_layer(a, self.neurons, constants, generator, rate, self._map, workers)
 
     def run(self, a: Tensor, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
         """See `Synapses`."""
