@@ -1,8 +1,6 @@
 """The consistent solver against its transcription, and what it promises."""
 
 import itertools
-import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -135,39 +133,6 @@ def test_full_batch_resumes_bit_by_bit():
     for _ in range(3):
         resumed.descend(x, y)
     assert all(map(torch.equal, whole.weights, resumed.weights))
-
-
-def test_workers_that_sum_their_statistics_train_as_one():
-    """Eq. (10): two workers with half of the samples each, and one with all of them."""
-    x, y = busy_data()
-    settings = ConsistentSettings(gram_every=2)
-
-    def new(reduce=None):
-        solver = ConsistentADMM((12, 10), 14, 3, settings, dtype=torch.float64, reduce=reduce)
-        solver.begin(x)  # the same start for all, whatever part of the data they see
-        return solver
-
-    alone, barrier, offered = new(), threading.Barrier(2), {}
-
-    def worker(rank):
-        def reduce(tensors):
-            offered[rank] = [tensor.clone() for tensor in tensors]
-            barrier.wait()
-            for tensor, other in zip(tensors, offered[1 - rank], strict=True):
-                tensor.add_(other)
-            barrier.wait()
-
-        solver = new(reduce)
-        for _ in range(4):
-            solver.step(x[:, rank::2].contiguous(), y[rank::2])
-        return solver.weights
-
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(worker, range(2)))
-    for _ in range(4):
-        alone.step(x, y)
-    for ours, *theirs in zip(alone.weights, *results, strict=True):
-        assert all(torch.allclose(ours, weight, rtol=0, atol=1e-9) for weight in theirs)
 
 
 def test_samples_count_by_their_weight():

@@ -57,9 +57,9 @@ def features(layer, a, own, shape):
 
 
 LAYERS = [
-    Recurrent(12),
-    Recurrent(12, delays=(1, 3)),
-    Recurrent(12, delays=(4,)),
+    Recurrent(12, feedback=1.0),
+    Recurrent(12, delays=(1, 3), feedback=1.0),
+    Recurrent(12, delays=(4,), feedback=1.0),
     Delayed(12, delays=(0, 2, 5)),
     Delayed(12, delays=(3,)),
     Convolution(3, kernel=3),
@@ -83,9 +83,9 @@ def test_window_is_the_surrogate_gradient_times_the_inverse_gram(monkeypatch, la
     for k, synapses in enumerate(solver.synapses):  # recurrent weights start at zero; here they should not be
         noise = torch.randn(synapses.shape, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
         solver.weights[k] = solver.weights[k] + noise * solver.weights[k].std() / 2
-    residual = solver._track(solver.run(x).features, y, None)
     activity = solver.run(x)
-    moves = solver._sweep.moves(solver.weights, activity, residual, 0)
+    solver.take_readout(solver.readout_sums(activity, y))
+    moves = solver._sweep.moves(solver.layer_sums(activity, y), keep=0.0)
 
     weights = [w.clone().requires_grad_() for w in solver.weights]
     a, shape = x.clone(), SHAPE
@@ -147,6 +147,7 @@ def test_layers_are_checked():
     for make, message in [
         (lambda: Recurrent(0), "neurons must be >= 1, got 0"),
         (lambda: Recurrent(3, delays=(0,)), r"delays must be different numbers of steps >= 1, got \(0,\)"),
+        (lambda: Recurrent(3, feedback=2.0), r"feedback must be in \[0, 1\], got 2.0"),
         (lambda: Delayed(3, delays=(1, 1)), r"delays must be different numbers of steps >= 0, got \(1, 1\)"),
     ]:
         with pytest.raises(ValueError, match=message):

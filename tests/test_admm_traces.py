@@ -203,8 +203,9 @@ def test_window_is_the_surrogate_gradient_times_the_inverse_gram(kind):
     options = ConsistentSettings(rule=rule, readout=kind)
     solver = ConsistentADMM((12, 10), 14, 3, options, dtype=torch.float64)
     x = solver.begin(x)
-    residual = solver._track(solver.run(x).features, y, None)
-    moves = solver._sweep.moves(solver.weights, solver.run(x), residual, 0)
+    activity = solver.run(x)
+    solver.take_readout(solver.readout_sums(activity, y))
+    moves = solver._sweep.moves(solver.layer_sums(activity, y), keep=0.0)
 
     weights = [w.clone().requires_grad_() for w in solver.weights]
     a = x.clone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from bregma.admm.fitting import Data
 from bregma.admm.forward import forward
 from bregma.admm.network import Network
 from bregma.admm.paper import PaperTraining
+from bregma.admm.parameters import Init, SolverName
 from bregma.admm.problem import Constants
 from bregma.admm.settings import Settings
 from bregma.admm.solver import ADMM
@@ -27,8 +28,6 @@ from bregma.admm.start import forward_start, random_start
 from bregma.admm.targets import RULES
 from bregma.admm.training import ConsistentTraining
 
-SolverName = Literal["consistent", "paper"]
-Init = Literal["uniform", "forward"]
 Parameters = Mapping[str, Any]
 
 _FULL_BATCH = 2000  # samples up to which all are taken at once

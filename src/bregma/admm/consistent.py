@@ -19,7 +19,7 @@ the inverse Gram matrix of the layer's input traces; with the two others no deri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,14 +33,12 @@ from bregma.admm.readout import Fit, fit, working_targets
 from bregma.admm.statistics import Statistics
 from bregma.admm.sweep import Activity, Sweep
 from bregma.admm.traces import pack, read, readout_kernel
+from bregma.admm.workers import ALONE, Workers, whereabouts
 
 _START_SAMPLES = 400
 _ROUNDS = 30  # of majorisation of a loss that is no squared error
 _HALVINGS = 3  # of a full-batch step
 _GROWTH = 1.5
-
-#: Sums tensors over workers, in place.
-Reduce = Callable[[Sequence[Tensor]], None]
 
 
 @dataclass
@@ -63,7 +61,9 @@ class ConsistentADMM:
         frame_shape: (channels, height, width) of the inputs, if the first layer is a convolution.
         seed: of the weights' start and of samples for quantiles.
         dtype: of weights and of all computations but sums and factorisations, which are float64.
-        reduce: sums over workers, in place; every sum over samples goes through it. Default: one worker.
+        workers: a group whose workers hold a part of the samples each; all must call the same methods, and each finds
+            the same weights as one worker with all samples (with the window rule; the others cut by the entries of
+            one worker's samples).
 
     Attributes:
         weights: W of each layer (rows, features), the readout's last; None before the first data.
@@ -91,7 +91,7 @@ class ConsistentADMM:
         frame_shape: Sequence[int] | None = None,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
-        reduce: Reduce | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self.settings = settings or ConsistentSettings()
         self.loss = LOSSES[self.settings.loss]()
@@ -101,9 +101,9 @@ class ConsistentADMM:
         self.dtype, self.iteration, self.step_size = dtype, 0, self.settings.step
         self.weights: list[Tensor] = []
         self._classes, self._features = classes, self.neurons[-1]
-        self._reduce: Reduce = reduce or (lambda tensors: None)
+        self._workers = workers
         self._readout = Statistics.empty(self._features, classes)
-        self._sweep = Sweep(self.synapses, self.settings, self.generator, self._sum)
+        self._sweep = Sweep(self.synapses, self.settings, self.generator, dtype)
         self._point: _Point | None = None
 
     def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None, *, share: float | None = None) -> None:
@@ -119,10 +119,51 @@ class ConsistentADMM:
         if self._point is not None:
             self._adopt(self._point)
         activity = self.run(x)
-        residual = self._track(activity.features, y, weight)
-        moves = self._sweep.moves(self.weights, activity, residual, self.iteration)
+        readout = self.readout_sums(activity, y, weight)
+        self._sum([readout])
+        self.take_readout(readout)
+        layers = self.layer_sums(activity, y, weight)
+        self._sum(layers)
+        self.take_layers(layers, share)
+
+    @torch.no_grad()
+    def readout_sums(self, activity: Activity, y: Tensor, weight: Tensor | None = None) -> Statistics:
+        """What a mini-batch says of the readout: the first of the two sums over samples that `step` needs.
+
+        Args:
+            activity: of `run`.
+            y: coded labels (B, classes).
+            weight: of the samples (B,); all 1 by default.
+        """
+        f = activity.features
+        return Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), weight)
+
+    def take_readout(self, new: Statistics) -> None:
+        """Let the running statistics of the readout fade, add sums over all samples of a mini-batch, and solve."""
+        self._readout.decay(self.settings.readout_decay).merge(new)
+        self._solve_readout()
+
+    @torch.no_grad()
+    def layer_sums(self, activity: Activity, y: Tensor, weight: Tensor | None = None) -> list[Statistics]:
+        """What a mini-batch says of the hidden layers: the second of the sums that `step` needs.
+
+        Args:
+            activity: of `run`.
+            y: coded labels (B, classes).
+            weight: of the samples (B,); all 1 by default.
+
+        Returns:
+            Statistics of each hidden layer; with Gram matrices (0, 0) for the layers whose are not due.
+        """
+        residual = self.loss.residual(activity.features @ self.weights[-1].T, y)
+        if weight is not None:
+            residual = residual * weight[:, None].to(residual)
+        return self._sweep.sums(self.weights, activity, residual, self.iteration)
+
+    def take_layers(self, new: Sequence[Statistics], share: float | None = None) -> None:
+        """Move the hidden layers by sums over all samples of a mini-batch; ``share`` as for `step`."""
         share = self.settings.share(self.iteration) if share is None else share
-        for layer, move in enumerate(moves):
+        for layer, move in enumerate(self._sweep.moves(new, self.settings.gram_decay)):
             self.weights[layer] = _moved(self.weights[layer], move, share)
         self.iteration += 1
         self._point = None
@@ -139,7 +180,9 @@ class ConsistentADMM:
             Whether one of them did. If not, the weights stay, and the next call tries smaller steps.
         """
         here = self._at(x, y, weight)
-        moves = self._sweep.moves(self.weights, here.activity, here.fit.residual, None)
+        layers = self._sweep.sums(self.weights, here.activity, here.fit.residual, None)
+        self._sum(layers)
+        moves = self._sweep.moves(layers, keep=0.0)
         start, size = list(self.weights), self.step_size
         for _ in range(_HALVINGS + 1):
             self.weights = [*(_moved(w, move, size) for w, move in zip(start, moves, strict=False)), start[-1]]
@@ -167,7 +210,7 @@ class ConsistentADMM:
             total = Statistics.empty(self._features, self._classes)
             for f, y, weight in parts:
                 total.merge(Statistics.of(f, working_targets(self.loss, f @ readout.T, y), weight))
-            self._sum(total)
+            self._sum([total])
             readout = total.solve(self.settings.readout_ridge).to(self.dtype)
         return readout
 
@@ -192,11 +235,12 @@ class ConsistentADMM:
     @torch.no_grad()
     def begin(self, x: Tensor) -> Tensor:
         """The data ready for products; the first ones start the weights, random with a firing rate of 15 %."""
-        x = pack(x.to(self.dtype))
+        x, s = pack(x.to(self.dtype)), self.settings
         if not self.weights:
-            self.weights, a = [], x[:, :_START_SAMPLES].contiguous()
+            first, _ = whereabouts(self._workers, x.shape[1])
+            self.weights, a = [], x[:, : max(0, _START_SAMPLES - first)].contiguous()
             for synapses in self.synapses:
-                w, a = synapses.start(a, self.settings.constants, self.generator, self.settings.rate)
+                w, a = synapses.start(a, s.constants, self.generator, s.rate, self._workers)
                 self.weights.append(w)
             self.weights.append(x.new_zeros(self._classes, self._features))
         return x
@@ -205,6 +249,9 @@ class ConsistentADMM:
     def run(self, x: Tensor, weights: list[Tensor] | None = None) -> Activity:
         """A true forward pass of data that `begin` returned, through the solver's weights or given ones."""
         kappa = readout_kernel(self.settings.readout, len(x), self.settings.constants.decay, x)
+        if not x.numel():  # a worker without samples
+            empty = [x.new_zeros(len(x), 0, n) for n in self.neurons]
+            return Activity([x, *empty], empty, x.new_zeros(0, self._features), kappa)
         spikes, membranes = [x], []
         for synapses, weight in zip(self.synapses, weights or self.weights, strict=False):
             z, a = synapses.run(spikes[-1], weight, self.settings.constants)
@@ -212,20 +259,11 @@ class ConsistentADMM:
             spikes.append(a)
         return Activity(spikes, membranes, read(spikes[-1], kappa), kappa)
 
-    def _track(self, f: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        """The readout of running statistics, and what it leaves of the batch (B, classes)."""
-        new = Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), weight)
-        self._sum(new)
-        self._readout.decay(self.settings.readout_decay).merge(new)
-        self._solve_readout()
-        residual = self.loss.residual(f @ self.weights[-1].T, y)
-        return residual if weight is None else residual * weight[:, None].to(residual)
-
     def _adopt(self, point: _Point) -> None:
         """Running statistics start with what full-batch descent saw last."""
         f, (_, y, weight) = point.activity.features, point.data
         self._readout = Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), weight)
-        self._sum(self._readout)
+        self._sum([self._readout])
 
     def _solve_readout(self) -> None:
         self.weights[-1] = self._readout.solve(self.settings.readout_ridge).to(self.dtype)
@@ -242,10 +280,12 @@ class ConsistentADMM:
         """A true forward pass, and the readout fitted to it."""
         activity, s = self.run(x), self.settings
         _, y, weight = data
-        return _Point(data, activity, fit(activity.features, y, self.loss, s.readout_ridge, weight, s.leave_one_out))
+        readout = fit(activity.features, y, self.loss, s.readout_ridge, weight, s.leave_one_out, self._workers)
+        return _Point(data, activity, readout)
 
-    def _sum(self, statistics: Statistics) -> None:
-        self._reduce(list(statistics.tensors().values()))
+    def _sum(self, parts: Sequence[Statistics]) -> None:
+        """Over all workers, in one message."""
+        self._workers.sum([tensor for part in parts for tensor in part.tensors().values()])
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on bit by bit, copied."""

@@ -17,6 +17,8 @@ class Recurrent:
     Args:
         neurons: n, >= 1.
         delays: in steps, of the layer's own spikes, each with weights of its own; different, >= 1.
+        feedback: what the gain of a spike through its own layer counts, in [0, 1]. It is the rho / sigma of the spikes'
+            minimisation: at 1 the backward recursion grows without bound over long sequences, and training fails.
 
     Example:
         >>> Recurrent(64, delays=(1, 5)).delays
@@ -25,9 +27,12 @@ class Recurrent:
 
     neurons: int
     delays: tuple[int, ...] = (1,)
+    feedback: float = 0.3
 
     def __post_init__(self) -> None:
         _check(self.neurons, self.delays, least=1)
+        if not 0 <= self.feedback <= 1:
+            raise ValueError(f"feedback must be in [0, 1], got {self.feedback}")
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,10 @@ def build(hidden: Sequence[Layer], inputs: int, frame_shape: Sequence[int] | Non
     synapses: list[Synapses] = []
     for layer, correlation, heard in zip(hidden, network.correlations, (inputs, *network.sizes), strict=False):
         match layer:
-            case Recurrent(neurons, delays):
-                synapses.append(Shifted(neurons, heard, (0,), delays))
+            case Recurrent(neurons, delays, feedback):
+                synapses.append(Shifted(neurons, heard, (0,), delays, feedback))
             case Delayed(neurons, delays):
-                synapses.append(Shifted(neurons, heard, delays, ()))
+                synapses.append(Shifted(neurons, heard, delays))
             case int():
                 synapses.append(Dense(layer, heard))
             case _:

@@ -13,6 +13,7 @@ from torch import Tensor
 from bregma.admm.losses import Loss, SquaredError
 from bregma.admm.statistics import relative_shift
 from bregma.admm.updates import cholesky
+from bregma.admm.workers import ALONE, Workers
 
 _ROUNDS = 60  # of majorisation
 _SETTLED = 1e-4  # relative change of the weights at which it ends
@@ -39,7 +40,15 @@ class Fit:
     value: float
 
 
-def fit(f: Tensor, y: Tensor, loss: Loss, ridge: float, weight: Tensor | None, leave_one_out: bool) -> Fit:
+def fit(
+    f: Tensor,
+    y: Tensor,
+    loss: Loss,
+    ridge: float,
+    weight: Tensor | None,
+    leave_one_out: bool,
+    workers: Workers = ALONE,
+) -> Fit:
     """The minimiser over W of the loss of ``f W^T``, with a ridge.
 
     Args:
@@ -50,6 +59,7 @@ def fit(f: Tensor, y: Tensor, loss: Loss, ridge: float, weight: Tensor | None, l
         weight: of the samples (B,); all 1 by default.
         leave_one_out: residual and value are those of each sample under the readout fitted to all others: exact for
             the squared error (``residual / (1 - h)`` with the leverage h), one majorised step for the other losses.
+        workers: whose samples the readout is fitted to; residuals are those of the own samples.
 
     Example:
         >>> f, y = torch.eye(2), torch.eye(2)
@@ -61,11 +71,18 @@ def fit(f: Tensor, y: Tensor, loss: Loss, ridge: float, weight: Tensor | None, l
     weights = phi.new_ones(len(phi)) if weight is None else weight.double()
     weighted = phi * weights[:, None]
     gram = weighted.T @ phi
+    workers.sum([gram])
     factor = cholesky(gram, relative_shift(gram, ridge))
     projection = torch.cholesky_solve(weighted.T, factor)  # (n, B)
-    w = (projection @ working_targets(loss, torch.zeros_like(aim), aim)).T
+
+    def solve(scores: Tensor) -> Tensor:
+        found = (projection @ working_targets(loss, scores, aim)).T.contiguous()
+        workers.sum([found])
+        return found
+
+    w = solve(torch.zeros_like(aim))
     for _ in range(0 if isinstance(loss, SquaredError) else _ROUNDS):
-        new = (projection @ working_targets(loss, phi @ w.T, aim)).T
+        new = solve(phi @ w.T)
         settled = float((new - w).norm()) <= _SETTLED * float(new.norm())
         w = new
         if settled:
@@ -74,5 +91,7 @@ def fit(f: Tensor, y: Tensor, loss: Loss, ridge: float, weight: Tensor | None, l
     if leave_one_out:
         h = (projection.T * phi).sum(1, keepdim=True)
         scores = scores - h / (1 - h).clamp(min=_LEAST_LEFT) * loss.residual(scores, aim)
-    value = float((weights * loss.each(scores, aim)).sum() / weights.sum())
-    return Fit(w.to(f.dtype), (weights[:, None] * loss.residual(scores, aim)).to(f.dtype), value)
+    value = torch.stack([(weights * loss.each(scores, aim)).sum(), weights.sum()])
+    workers.sum([value])
+    residual = weights[:, None] * loss.residual(scores, aim)
+    return Fit(w.to(f.dtype), residual.to(f.dtype), float(value[0] / value[1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +39,7 @@ class Sweep:
         synapses: of each hidden layer.
         settings: see `ConsistentSettings`.
         generator: of samples for quantiles.
-        total: sums statistics over workers, in place.
+        dtype: of the weights.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Sweep:
         synapses: Sequence[Synapses],
         settings: ConsistentSettings,
         generator: torch.Generator,
-        total: Callable[[Statistics], None],
+        dtype: torch.dtype,
     ) -> None:
-        self._synapses, self._settings, self._generator, self._total = synapses, settings, generator, total
+        self._synapses, self._settings, self._generator, self._dtype = synapses, settings, generator, dtype
         self._layers = [Preconditioner(layer.shape[1], settings.ridge) for layer in synapses]
 
     @property
@@ -62,41 +62,52 @@ class Sweep:
         for layer, value in zip(self._layers, statistics, strict=True):
             layer.load(value)
 
-    def moves(
+    def sums(
         self, weights: Sequence[Tensor], activity: Activity, residual: Tensor, iteration: int | None
-    ) -> list[Tensor]:
-        """What each hidden layer's weights should change by, up to a factor.
+    ) -> list[Statistics]:
+        """The sums over samples of the least squares of every hidden layer's weights.
 
         Args:
             weights: of all layers, the readout's last.
             activity: of the true network.
             residual: what the readout should change by (B, classes).
             iteration: number of mini-batches before this one; None where these are all samples.
+
+        Returns:
+            Statistics of each hidden layer; with Gram matrices (0, 0) for the layers whose are not due.
         """
-        due, keep = self._due(iteration), self._settings.gram_decay if iteration is not None else 0.0
+        due, s = self._due(iteration), self._settings
+        if not len(residual):  # a worker without samples
+            return [_nothing(synapses.shape, now) for synapses, now in zip(self._synapses, due, strict=True)]
         g, kappa = (residual @ weights[-1])[None], activity.kappa
-        moves: list[Tensor] = []
+        found: list[Statistics] = []
         for layer in reversed(range(len(self._synapses))):
             synapses, weight = self._synapses[layer], weights[layer]
-            z, constants, rule = activity.membranes[layer], self._settings.constants, self._settings.rule
-            cuts = self._cuts(g, kappa, z) if rule.sampled else (0.0, 0.0)
-            d = synapses.reverse(rule, g, kappa, z, weight, constants, cuts)
-            a, own = activity.spikes[layer], activity.spikes[layer + 1]
-            moves.append(self._move(layer, d, a, own, due[layer], keep if layer else 1.0))
+            a, own, z = activity.spikes[layer], activity.spikes[layer + 1], activity.membranes[layer]
+            cuts = self._cuts(g, kappa, z) if s.rule.sampled else (0.0, 0.0)
+            d = synapses.reverse(s.rule, g, kappa, z, weight, s.constants, cuts)
+            cross = synapses.sums(d, a, own)
+            gram = synapses.gram(a, own, s.constants.decay) if due[layer] else cross.new_empty(0, 0)
+            found.append(Statistics(gram, cross, cross.new_tensor(synapses.count(a))))
             if layer:
                 g, kappa = synapses.back(d, weight), torch.ones_like(kappa)
-        return moves[::-1]
+        return found[::-1]
 
-    def _move(self, layer: int, d: Tensor, a: Tensor, own: Tensor, due: bool, keep: float) -> Tensor:
-        """``(sum d phi^T / count) (gram / count + mu I)^-1``."""
-        synapses, preconditioner = self._synapses[layer], self._layers[layer]
-        cross = synapses.sums(d, a, own)
-        gram = synapses.gram(a, own, self._settings.constants.decay) if due else cross.new_empty(0, 0)
-        new = Statistics(gram, cross, cross.new_tensor(synapses.count(a)))
-        self._total(new)
-        if due:
-            preconditioner.update(Statistics(new.gram, new.gram[:, :0], new.count), keep)
-        return preconditioner.apply((new.cross / new.count).to(d.dtype))
+    def moves(self, sums: Sequence[Statistics], keep: float) -> list[Tensor]:
+        """What each hidden layer's weights should change by, up to a factor.
+
+        ``(cross / count) (gram / count + mu I)^-1``.
+
+        Args:
+            sums: over all samples.
+            keep: what former Gram matrices of hidden spikes count when a new one is there; those of the data add up.
+        """
+        moves = []
+        for layer, (preconditioner, new) in enumerate(zip(self._layers, sums, strict=True)):
+            if len(new.gram):
+                preconditioner.update(Statistics(new.gram, new.gram[:, :0], new.count), keep if layer else 1.0)
+            moves.append(preconditioner.apply((new.cross / new.count).to(self._dtype)))
+        return moves
 
     def _due(self, iteration: int | None) -> list[bool]:
         """Which layers' Gram matrices are formed in this iteration.
@@ -116,3 +127,10 @@ class Sweep:
         t, rest = at // inner, at % inner
         gains = g.reshape(len(g), -1)[t if len(g) > 1 else 0, rest] * kappa[t]
         return self._settings.rule.cuts(gains, z.reshape(-1)[at], self._settings.constants.threshold)
+
+
+def _nothing(shape: tuple[int, int], due: bool) -> Statistics:
+    """The sums of a layer over no samples."""
+    rows, features = shape
+    zeros = Statistics.empty(features if due else 0, 0)
+    return Statistics(zeros.gram, zeros.gram.new_zeros(rows, features), zeros.count)

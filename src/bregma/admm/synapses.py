@@ -19,6 +19,7 @@ from bregma.admm.problem import Constants
 from bregma.admm.products import times
 from bregma.admm.targets import Cuts, Rule
 from bregma.admm.traces import membranes, pack, reverse_displacement, spike_sums, trace, trace_gram
+from bregma.admm.workers import Workers
 
 _FRAMES = 512  # that a convolution takes at a time
 _PATCHES_PER_FEATURE = 64  # that a Gram matrix of patches is formed of
@@ -32,8 +33,10 @@ class Synapses(Protocol):
     #: n.
     neurons: int
 
-    def start(self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
-        """Random weights with which the layer fires at a rate, and its spikes."""
+    def start(
+        self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float, workers: Workers
+    ) -> tuple[Tensor, Tensor]:
+        """Random weights with which the layer fires at a rate, over all workers' samples, and its spikes."""
 
     def run(self, a: Tensor, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
         """Membranes and spikes (T, B, n) of the true dynamics."""
@@ -67,9 +70,11 @@ class Dense:
     def __init__(self, neurons: int, inputs: int) -> None:
         self.shape, self.neurons = (neurons, inputs), neurons
 
-    def start(self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
+    def start(
+        self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float, workers: Workers
+    ) -> tuple[Tensor, Tensor]:
         """See `Synapses`."""
-        return random_layer(a, self.neurons, constants, generator, rate)
+        return random_layer(a, self.neurons, constants, generator, rate, workers=workers)
 
     def run(self, a: Tensor, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
         """See `Synapses`."""
@@ -110,17 +115,27 @@ class Shifted(Dense):
         inputs: n_0.
         delays: of the presynaptic spikes in steps, >= 0.
         recurrent: of the layer's own spikes in steps, >= 1; none in a layer without recurrence.
+        feedback: what the gain of a spike through its own layer counts.
     """
 
-    def __init__(self, neurons: int, inputs: int, delays: tuple[int, ...], recurrent: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        neurons: int,
+        inputs: int,
+        delays: tuple[int, ...],
+        recurrent: tuple[int, ...] = (),
+        feedback: float = 1.0,
+    ) -> None:
         super().__init__(neurons, inputs)
         self.delays, self.recurrent, self.inputs = delays, recurrent, inputs
-        self._fed = inputs * len(delays)
+        self._fed, self.feedback = inputs * len(delays), feedback
         self.shape = (neurons, self._fed + neurons * len(recurrent))
 
-    def start(self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
+    def start(
+        self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float, workers: Workers
+    ) -> tuple[Tensor, Tensor]:
         """See `Synapses`; the recurrent weights start at zero."""
-        weight, spikes = random_layer(self._heard(a), self.neurons, constants, generator, rate)
+        weight, spikes = random_layer(self._heard(a), self.neurons, constants, generator, rate, workers=workers)
         return torch.cat([weight, weight.new_zeros(self.neurons, self.shape[1] - self._fed)], 1), spikes
 
     def run(self, a: Tensor, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
@@ -150,7 +165,7 @@ class Shifted(Dense):
             gain = kappa[t] * g[min(t, len(g) - 1)]
             for delay, loop in zip(self.recurrent, loops, strict=True):
                 if t + delay < len(z):
-                    gain = gain + out[t + delay] @ loop
+                    gain = gain + self.feedback * (out[t + delay] @ loop)
             move = rule.displacement(gain, z[t], constants.threshold, cuts)
             out[t] = move + constants.decay * out[t + 1] if t + 1 < len(z) else move
         return out
@@ -195,9 +210,11 @@ class Convolved(Dense):
         super().__init__(correlation.neurons, 0)
         self._map, self.shape = correlation, correlation.weight_shape
 
-    def start(self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float) -> tuple[Tensor, Tensor]:
+    def start(
+        self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float, workers: Workers
+    ) -> tuple[Tensor, Tensor]:
         """See `Synapses`."""
-        return random_layer(a, self.neurons, constants, generator, rate, self._map)
+        return random_layer(a, self.neurons, constants, generator, rate, self._map, workers)
 
     def run(self, a: Tensor, weight: Tensor, constants: Constants) -> tuple[Tensor, Tensor]:
         """See `Synapses`."""

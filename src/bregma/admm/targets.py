@@ -151,7 +151,7 @@ class Flips:
         tensor([1., 1., 0.])
     """
 
-    margin: float = 0.1
+    margin: float = 0.5
     share: float = 0.05
     mirrored: bool = True
     sampled = True
