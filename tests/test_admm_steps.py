@@ -7,7 +7,8 @@ from test_admm_consistent import busy_data
 from test_admm_estimator import spike_task
 
 import bregma
-from bregma.admm import ConsistentADMM, ConsistentSettings
+from bregma.admm import ConsistentADMM, ConsistentSettings, preconditioner
+from bregma.admm.statistics import Statistics
 from bregma.admm.steps import Hidden, Steps
 from bregma.prox.thresholds import keep_count
 
@@ -88,3 +89,21 @@ def test_a_density_that_leaves_no_hidden_weights_is_refused():
         ConsistentSettings(density=1.5)
     with pytest.raises(ValueError, match=r"density must be None with solver='paper', got 0\.5"):
         bregma.ADMMClassifier(solver="paper", density=0.5).fit(*spike_task())
+
+
+@pytest.mark.parametrize("entries", [1, 1 << 22])
+def test_connections_solve_their_own_least_squares(monkeypatch, entries):
+    """Zero gradient of ``||d - V phi||^2 + mu ||V||^2`` on the connections, neuron by neuron."""
+    monkeypatch.setattr(preconditioner, "_ENTRIES", entries)
+    generator = torch.Generator().manual_seed(0)
+    phi, d = (torch.randn(60, n, generator=generator, dtype=torch.float64) for n in (9, 5))
+    mask = torch.rand(5, 9, generator=generator) < 0.4
+    mask[2], mask[3] = False, True
+    layer = preconditioner.Preconditioner(9, ridge=0.1)
+    layer.update(Statistics.of(phi, phi[:, :0]), keep=0.0)
+    found = layer.apply(d.T @ phi / 60, mask)
+    assert torch.allclose(found[~mask], layer.apply(d.T @ phi / 60)[~mask])
+    v = (found * mask).requires_grad_()
+    mu = 0.1 * float((phi.square().sum() / 60) / 9)
+    ((d - phi @ v.T).square().sum() / 60 + mu * v.square().sum()).backward()
+    assert v.grad[mask].abs().max() < 1e-12

@@ -161,7 +161,7 @@ class ConsistentADMM(TrueNetwork):
     def take_layers(self, new: Sequence[Statistics], share: float | None = None) -> None:
         """Move the hidden layers by sums over all samples of a mini-batch; ``share`` as for `step`."""
         share = self.settings.share(self.iteration) if share is None else share
-        moves = self._sweep.moves(new, self.settings.gram_decay)
+        moves = self._sweep.moves(new, self.settings.gram_decay, self._masks())
         self._put(self._steps.stepped(self._hidden, moves, share, self.iteration))
         self.iteration += 1
         self._point = None
@@ -180,7 +180,7 @@ class ConsistentADMM(TrueNetwork):
         here = self._at(x, y, weight)
         layers = self._sweep.sums(self.weights, here.activity, here.fit.residual, None)
         self._sum(layers)
-        moves = self._sweep.moves(layers, keep=0.0)
+        moves = self._sweep.moves(layers, 0.0, self._masks())
         start, size = self._hidden, self.step_size
         for _ in range(_HALVINGS + 1):
             self._put(self._steps.stepped(start, moves, size, self.iteration))
@@ -226,6 +226,10 @@ class ConsistentADMM(TrueNetwork):
     @property
     def _hidden(self) -> Hidden:
         return Hidden(self.weights[:-1], self.duals)
+
+    def _masks(self) -> list[Tensor] | None:
+        """Which hidden connections exist; None: all."""
+        return [weight != 0 for weight in self.weights[:-1]] if self.duals else None
 
     def _started(self) -> None:
         self._put(self._steps.start(self.weights[:-1]))

@@ -6,8 +6,9 @@ weights follow by a proximal map whose threshold is a quantile (`bregma.prox.thr
     v <- v + s ||W|| / ||dW|| dW,      W = v where |v| > lam, else 0,      lam: as many survive as the density says.
 
 That is the linearized Bregman iteration of Yin et al. 2008 on the weights' subproblem, with the hard threshold (the
-proximal map of a multiple of the number of connections). A connection that is cut keeps its dual, and comes back when
-others fall behind. Every layer has the same density; the readout, a small ridge regression, stays whole and counts.
+proximal map of a multiple of the number of connections). Connections that exist move along the least squares on these
+alone, those that were cut along that of the full layer: they keep their dual, and come back when others fall behind.
+Every layer has the same density; the readout, a small ridge regression, stays whole and counts.
 """
 
 from __future__ import annotations
