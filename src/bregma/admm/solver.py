@@ -15,7 +15,7 @@ from bregma.admm.inputs import presynaptic_inputs
 from bregma.admm.losses import LOSSES
 from bregma.admm.network import Hidden, Network
 from bregma.admm.order import layer_order, time_order, waves
-from bregma.admm.problem import Variables, one_step_sums
+from bregma.admm.problem import Variables, inner, one_step_sums, square
 from bregma.admm.settings import Settings
 from bregma.admm.start import uniform_start
 from bregma.admm.systems import System
@@ -72,6 +72,11 @@ class ADMM:
         self._fused = x.device.type == "cpu"
         self._scratch: dict[str, Tensor] = {}
         self._steps = len(x)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """W of each layer, the readout's last."""
+        return self.variables.weights
 
     def step(self) -> None:
         """One iteration of Algorithm 2."""
@@ -213,7 +218,7 @@ class ADMM:
         """Root mean squares of the residuals of the hidden membranes and of the spikes."""
         hidden = range(len(self.variables.spikes))
         size = sum(a.numel() for a in self.variables.spikes)
-        membranes, spikes = (sum(_square(of(k)) for k in hidden) for of in (self._residual, self._gap))
+        membranes, spikes = (sum(square(of(k)) for k in hidden) for of in (self._residual, self._gap))
         return (membranes / size) ** 0.5, (spikes / size) ** 0.5
 
     def _buffer(self, name: str, shape: Sequence[int]) -> Tensor:
@@ -240,19 +245,19 @@ class ADMM:
         total, membranes, spikes, primal = loss, [], [], 0.0
         for layer, (weight, value) in enumerate(zip(v.weights, v.multipliers, strict=True)):
             residual = self._residual(layer)
-            membranes.append(_square(residual))
+            membranes.append(square(residual))
             primal = float(residual[-1].norm())  # of the readout in the end
-            total += c.rho / 2 * (membranes[-1] + c.ridge * _square(weight)) + _inner(residual, value)
+            total += c.rho / 2 * (membranes[-1] + c.ridge * square(weight)) + inner(residual, value)
         for layer, value in enumerate(v.spike_multipliers or [None] * len(v.spikes)):
             gap = self._gap(layer)
-            spikes.append(_square(gap))
-            total += c.sigma / 2 * spikes[-1] + _inner(gap, value)
+            spikes.append(square(gap))
+            total += c.sigma / 2 * spikes[-1] + inner(gap, value)
         return {
             "lagrangian": total,
             "loss": loss,
             "primal": primal,
-            "membrane_residuals": [square**0.5 for square in membranes],
-            "spike_residuals": [square**0.5 for square in spikes],
+            "membrane_residuals": [value**0.5 for value in membranes],
+            "spike_residuals": [value**0.5 for value in spikes],
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -285,11 +290,3 @@ class ADMM:
 def _flat(*tensors: Tensor) -> tuple[Any, ...]:
     """Arrays (T, N) that share memory with tensors (T, B, n)."""
     return tuple(tensor.view(len(tensor), -1).numpy() for tensor in tensors)
-
-
-def _square(x: Tensor) -> float:
-    return float(x.square().sum(dtype=torch.float64))
-
-
-def _inner(x: Tensor, multiplier: Tensor | None) -> float:
-    return 0.0 if multiplier is None else float((x * multiplier).sum(dtype=torch.float64))

@@ -46,9 +46,10 @@ class ProgressBar:
         self._bar.reset(self._task, completed=done, total=total)
         self._draw()
 
-    def step(self, loss: float) -> None:
+    def step(self, loss: float | None = None) -> None:
         """Advance by one step; the loss shown is a running mean."""
-        self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
+        if loss is not None:
+            self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
         self._bar.advance(self._task)
         self._draw()
 
