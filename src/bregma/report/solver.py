@@ -61,10 +61,20 @@ def _draw(axes: Axes, results: Results, curves: dict[str, Array]) -> None:
     for number, (name, values) in enumerate(curves.items()):
         color = CYCLE[number % len(CYCLE)]
         style.curve(axes, iterations, values, color)
-        ends.append((values[-1], f"{name}  {values[-1]:.2g}", color))
+        ends.append((values[-1], f"{name}  {_short(values[-1])}", color))
     style.epochs_axis(axes, iterations)
     if min(values.min() for values in curves.values()) > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_locator(NullLocator())
     style.label_ends(axes, ends)
+
+
+def _short(value: float) -> str:
+    """Two digits, or all before the point.
+
+    Example:
+        >>> _short(3684.4), _short(0.00822), _short(1.23)
+        ('3684', '0.0082', '1.2')
+    """
+    return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.2g}"

@@ -64,7 +64,7 @@ def build_solver(experiment: Experiment, samples: FrameDataset) -> Solver:
     return ADMM(x, y, experiment.hidden, settings, seed=experiment.seed, start=start)
 
 
-class AdmmSession:
+class ADMMSession:
     """One run under way: solver, the network with its weights, and progress, saved and restored together.
 
     Args:
@@ -126,7 +126,7 @@ def train(
 
     An iteration takes the place of an epoch: it looks at every sample once.
     """
-    session = AdmmSession(folder, splits)
+    session = ADMMSession(folder, splits)
     if resume:
         restored(folder, session.restore)
     solver, progress, admm = session.solver, session.progress, session.experiment.admm
@@ -134,9 +134,8 @@ def train(
         observer.start(solver.iteration, admm.iterations)
     started = time.perf_counter() - progress.seconds
     while solver.iteration < admm.iterations:
-        solver.step()
+        _step(session)
         progress.seconds = time.perf_counter() - started
-        _require_finite(session)
         if observer:
             observer.step()
         if solver.iteration % admm.measure_every == 0 or solver.iteration == admm.iterations:
@@ -167,9 +166,13 @@ def _chosen(dataset: FrameDataset, experiment: Experiment) -> FrameDataset:
     return dataset.subset(stratified_cut(dataset.labels.numpy(), wanted / len(dataset), experiment.seed)[1])
 
 
-def _require_finite(session: AdmmSession) -> None:
-    if not all(bool(weight.isfinite().all()) for weight in session.solver.weights):
+def _step(session: ADMMSession) -> None:
+    solver, number = session.solver, session.solver.iteration + 1
+    try:
+        solver.step()
+        if not all(bool(weight.isfinite().all()) for weight in solver.weights):
+            raise ValueError("a weight is no longer finite")
+    except ValueError as error:
         raise ValueError(
-            f"training diverged in iteration {session.solver.iteration}: a weight is no longer finite; "
-            f"the last checkpoint in {session.folder.path} is kept"
-        )
+            f"training diverged in iteration {number} ({error}); the last checkpoint in {session.folder.path} is kept"
+        ) from error

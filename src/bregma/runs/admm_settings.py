@@ -18,7 +18,7 @@ Start = Literal["uniform", "forward"]
 
 
 @dataclass(frozen=True)
-class AdmmSettings:
+class ADMMSettings:
     """How ADMM runs; `bregma.admm.Settings` says more. The paper's values are the defaults.
 
     Args:
@@ -60,7 +60,7 @@ class AdmmSettings:
     measure_every: int = 10
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> AdmmSettings:
+    def from_dict(cls, values: dict[str, Any]) -> ADMMSettings:
         """The inverse of `dataclasses.asdict`; raises `ValueError` on a field it does not know."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from bregma.runs.admm_settings import AdmmSettings
+from bregma.runs.admm_settings import ADMMSettings
 
 Method = Literal["adabreg", "adam", "linbreg", "proxsgd", "admm"]
 Schedule = Literal["cosine", "onecycle", "constant"]
@@ -102,13 +102,15 @@ class Experiment:
     steps: int = 0
     threads: int = 1
     seed: int = 0
-    admm: AdmmSettings = AdmmSettings()  # noqa: RUF009  (frozen, no state)
+    admm: ADMMSettings = ADMMSettings()  # noqa: RUF009  (frozen, no state)
 
     def __post_init__(self) -> None:
         from bregma import prox  # imports torch: late, so that the command line can catch an interrupt meanwhile
 
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), field.default)
+        for field in dataclasses.fields(self.admm):
+            _check_type(f"admm.{field.name}", getattr(self.admm, field.name), field.default)
         if prox.get(self.penalty).min_ndim > 2:
             raise ValueError(f"penalty must be one for matrices, got {self.penalty!r}, which is for convolutions")
         for name, (inside, allowed) in _ALLOWED.items():
@@ -117,11 +119,20 @@ class Experiment:
                 raise ValueError(f"{name} must be {allowed}, got {value!r}")
         if self.density and self.method != "adabreg":
             raise ValueError(f"density needs the method adabreg, got {self.method}")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not self.takes(field.name) and value != field.default:
-                raise ValueError(f"{field.name} has no meaning for the method {self.method}, got {value!r}")
+        self._refuse_unused()
         self.admm.check()
+
+    def _refuse_unused(self) -> None:
+        """Raise if a field that the method does not look at was changed: it would do nothing."""
+        unused = {
+            f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self) if not self.takes(f.name)
+        }
+        if unused.pop("admm", None):
+            nested = dataclasses.fields(self.admm)
+            unused |= {f"admm.{field.name}": (getattr(self.admm, field.name), field.default) for field in nested}
+        for name, (value, default) in unused.items():
+            if value != default:
+                raise ValueError(f"{name} has no meaning for the method {self.method}, got {value!r}; leave it out")
 
     def takes(self, name: str) -> bool:
         """Whether a field is one of those that the method looks at, or documents to ignore."""
@@ -142,15 +153,15 @@ class Experiment:
         hidden, admm = values.get("hidden", cls.hidden), values.get("admm", cls.admm)
         nested = {
             "hidden": tuple(hidden) if isinstance(hidden, list) else hidden,
-            "admm": AdmmSettings.from_dict(admm) if isinstance(admm, dict) else admm,
+            "admm": ADMMSettings.from_dict(admm) if isinstance(admm, dict) else admm,
         }
         return cls(**values | nested)
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:
     """Raise unless a setting is of the type of its default; a whole number is a number, a bool is none."""
-    if isinstance(default, AdmmSettings):
-        fits, wanted = isinstance(value, AdmmSettings), "an AdmmSettings"
+    if isinstance(default, ADMMSettings):
+        fits, wanted = isinstance(value, ADMMSettings), "an ADMMSettings"
     elif isinstance(default, tuple):
         fits = isinstance(value, tuple) and all(isinstance(size, int) for size in value)
         wanted = "a tuple of integers"
@@ -185,7 +196,7 @@ DATA_RECIPES: dict[str, dict[str, Any]] = {
 
 #: What differs for a data set with the method admm, beside those of the fields above that it takes.
 ADMM_RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {"admm": AdmmSettings(iterations=300, warming=100)},
+    "digits": {"admm": ADMMSettings(iterations=300, warming=100)},
 }
 
 
