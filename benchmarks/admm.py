@@ -6,11 +6,11 @@
 In all others, the paper's setting: T 150, 200 recordings of N-MNIST, 2312-512-512-10, float32, one thread. The other
 contestant is the transcription that the tests use as their oracle (tests/reference/admm.py): plain torch, which forms
 the inverse of the spikes' system for every layer and time step and the input's Gram matrix in every iteration. It gets
-the same ridge as ours, since some pixels never fire; the authors' pseudo-inverse would take longer. The contestants take turns; figures
-are medians. ``floor_ms`` is the time torch needs for the dense products that no rearrangement avoids, each as one call:
-for two hidden layers the sums fed back, the spikes' system, the weights' right-hand side, the drive, and half of each
-of two symmetric Gram matrices. A share above 100 % means that our products are faster than torch's.
-``ratio`` is theirs_ms / ours_ms.
+the same ridge as ours, since some pixels never fire; the authors' pseudo-inverse would take longer. The contestants
+take turns; figures are medians. ``floor_ms`` is the time torch needs for the dense products that no rearrangement
+avoids, each as one call: for two hidden layers the sums fed back, the spikes' system, the weights' right-hand side, the
+drive, and half of each of two symmetric Gram matrices. A share above 100 % means that our products are faster than
+torch's. ``ratio`` is theirs_ms / ours_ms.
 """
 
 import argparse
