@@ -57,8 +57,9 @@ def check(p: Parameters) -> None:
         if not all(isinstance(layer, int | Convolution) for layer in p["hidden"]):
             allowed = "numbers of neurons or convolutions with solver='paper'"
             raise ValueError(f"hidden must hold {allowed}, got {p['hidden']}")
-        if p["class_weight"] is not None:
-            raise ValueError(f"class_weight must be None with solver='paper', got {p['class_weight']!r}")
+        for name in ("class_weight", "density"):
+            if p[name] is not None:
+                raise ValueError(f"{name} must be None with solver='paper', got {p[name]!r}")
         paper_settings(p)
     else:
         consistent_settings(p, full=True, iterations=None)
@@ -116,6 +117,7 @@ def consistent_settings(p: Parameters, full: bool, iterations: int | None) -> Co
         iterations=iterations,
         ridge=own.ridge,
         readout_ridge=p["readout_ridge"],
+        density=p["density"],
     )
 
 
@@ -129,7 +131,8 @@ def consistent_training(p: Parameters, data: Data, classes: NDArray[Any]) -> Con
     """The consistent solver on all samples or on mini-batches of them."""
     x, codes = data
     samples, batch = len(codes), batch_of(p, len(codes))
-    settings = consistent_settings(p, batch == samples, iterations_of(p, samples)[0])
+    full = batch == samples
+    settings = consistent_settings(p, full, None if full else iterations_of(p, samples)[0])
     solver = consistent_solver(p, x.shape[2], len(classes), settings)
     y, weight = coded(p, codes, len(classes)), sample_weights(p, codes, classes)
     require_batch_memory(len(x), batch, (x.shape[2], *solver.neurons))

@@ -27,15 +27,15 @@ import torch
 from torch import Tensor
 
 from bregma.admm.consistent_settings import ConsistentSettings
-from bregma.admm.layers import Layer, build
+from bregma.admm.layers import Layer
 from bregma.admm.losses import LOSSES, SquaredError
 from bregma.admm.readout import Fit, fit, working_targets
 from bregma.admm.statistics import Statistics
+from bregma.admm.steps import Hidden, Steps
 from bregma.admm.sweep import Activity, Sweep
-from bregma.admm.traces import pack, read, readout_kernel
-from bregma.admm.workers import ALONE, Workers, whereabouts
+from bregma.admm.true_network import TrueNetwork
+from bregma.admm.workers import ALONE, Workers
 
-_START_SAMPLES = 400
 _ROUNDS = 30  # of majorisation of a loss that is no squared error
 _HALVINGS = 3  # of a full-batch step
 _GROWTH = 1.5
@@ -50,7 +50,7 @@ class _Point:
     fit: Fit
 
 
-class ConsistentADMM:
+class ConsistentADMM(TrueNetwork):
     """The weights of a network, and the iteration that moves them.
 
     Args:
@@ -66,7 +66,8 @@ class ConsistentADMM:
             one worker's samples).
 
     Attributes:
-        weights: W of each layer (rows, features), the readout's last; None before the first data.
+        weights: W of each layer (rows, features), the readout's last; empty before the first data.
+        duals: of the hidden weights, if there is a density.
         iteration: how many were done.
 
     Example:
@@ -93,17 +94,14 @@ class ConsistentADMM:
         dtype: torch.dtype = torch.float32,
         workers: Workers = ALONE,
     ) -> None:
-        self.settings = settings or ConsistentSettings()
+        super().__init__(hidden, inputs, classes, settings or ConsistentSettings(), frame_shape, seed, dtype, workers)
         self.loss = LOSSES[self.settings.loss]()
-        self.synapses = build(hidden, inputs, frame_shape)
-        self.neurons = [layer.neurons for layer in self.synapses]
-        self.generator = torch.Generator().manual_seed(seed)
-        self.dtype, self.iteration, self.step_size = dtype, 0, self.settings.step
-        self.weights: list[Tensor] = []
-        self._classes, self._features = classes, self.neurons[-1]
-        self._workers = workers
+        self.iteration, self.step_size = 0, self.settings.step
+        self.duals: list[Tensor] = []
         self._readout = Statistics.empty(self._features, classes)
         self._sweep = Sweep(self.synapses, self.settings, self.generator, dtype)
+        shapes = [layer.shape for layer in self.synapses]
+        self._steps = Steps(self.settings.density, self.settings.iterations, shapes, classes * self._features)
         self._point: _Point | None = None
 
     def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None, *, share: float | None = None) -> None:
@@ -163,8 +161,8 @@ class ConsistentADMM:
     def take_layers(self, new: Sequence[Statistics], share: float | None = None) -> None:
         """Move the hidden layers by sums over all samples of a mini-batch; ``share`` as for `step`."""
         share = self.settings.share(self.iteration) if share is None else share
-        for layer, move in enumerate(self._sweep.moves(new, self.settings.gram_decay)):
-            self.weights[layer] = _moved(self.weights[layer], move, share)
+        moves = self._sweep.moves(new, self.settings.gram_decay, self._masks())
+        self._put(self._steps.stepped(self._hidden, moves, share, self.iteration))
         self.iteration += 1
         self._point = None
 
@@ -182,16 +180,17 @@ class ConsistentADMM:
         here = self._at(x, y, weight)
         layers = self._sweep.sums(self.weights, here.activity, here.fit.residual, None)
         self._sum(layers)
-        moves = self._sweep.moves(layers, keep=0.0)
-        start, size = list(self.weights), self.step_size
+        moves = self._sweep.moves(layers, 0.0, self._masks())
+        start, size = self._hidden, self.step_size
         for _ in range(_HALVINGS + 1):
-            self.weights = [*(_moved(w, move, size) for w, move in zip(start, moves, strict=False)), start[-1]]
+            self._put(self._steps.stepped(start, moves, size, self.iteration))
             there = self._evaluate(here.data, here.activity.spikes[0])
             if there.fit.value < here.fit.value:
                 break
             size /= 2
         else:
-            there, self.weights = here, start
+            there = here
+            self._put(start)
         self._point = there
         self.weights[-1] = there.fit.weight
         self.step_size = size * (_GROWTH if there is not here else 1)
@@ -214,50 +213,29 @@ class ConsistentADMM:
             readout = total.solve(self.settings.readout_ridge).to(self.dtype)
         return readout
 
-    @torch.no_grad()
-    def scores(self, x: Tensor, weights: list[Tensor] | None = None, batch: int = 256) -> Tensor:
-        """The readout of the true network (B, classes).
-
-        Args:
-            x: input spikes (T, B, n_0).
-            weights: of all layers; the solver's by default.
-            batch: samples at a time, which bounds the memory.
-        """
-        weights = weights or self.weights
-        parts = [self.run(pack(part.to(self.dtype)), weights).features for part in x.split(batch, dim=1)]
-        return torch.cat(parts) @ weights[-1].T
-
     def measure(self) -> dict[str, Any]:
         """The ``step`` that comes next, and after full-batch descent the mean ``loss`` of a sample."""
         loss = {} if self._point is None else {"loss": self._point.fit.value}
         return {**loss, "step": self.step_size if self._point else self.settings.share(self.iteration)}
 
-    @torch.no_grad()
-    def begin(self, x: Tensor) -> Tensor:
-        """The data ready for products; the first ones start the weights, random with a firing rate of 15 %."""
-        x, s = pack(x.to(self.dtype)), self.settings
-        if not self.weights:
-            first, _ = whereabouts(self._workers, x.shape[1])
-            self.weights, a = [], x[:, : max(0, _START_SAMPLES - first)].contiguous()
-            for synapses in self.synapses:
-                w, a = synapses.start(a, s.constants, self.generator, s.rate, self._workers)
-                self.weights.append(w)
-            self.weights.append(x.new_zeros(self._classes, self._features))
-        return x
+    def resume(self, weights: list[Tensor], iteration: int) -> None:
+        """Go on from weights alone; statistics start anew, and the weights are their own duals."""
+        self.weights, self.iteration = [weight.clone() for weight in weights], iteration
+        self.duals = [] if self.settings.density is None else list(self.weights[:-1])
 
-    @torch.no_grad()
-    def run(self, x: Tensor, weights: list[Tensor] | None = None) -> Activity:
-        """A true forward pass of data that `begin` returned, through the solver's weights or given ones."""
-        kappa = readout_kernel(self.settings.readout, len(x), self.settings.constants.decay, x)
-        if not x.numel():  # a worker without samples
-            empty = [x.new_zeros(len(x), 0, n) for n in self.neurons]
-            return Activity([x, *empty], empty, x.new_zeros(0, self._features), kappa)
-        spikes, membranes = [x], []
-        for synapses, weight in zip(self.synapses, weights or self.weights, strict=False):
-            z, a = synapses.run(spikes[-1], weight, self.settings.constants)
-            membranes.append(z)
-            spikes.append(a)
-        return Activity(spikes, membranes, read(spikes[-1], kappa), kappa)
+    @property
+    def _hidden(self) -> Hidden:
+        return Hidden(self.weights[:-1], self.duals)
+
+    def _masks(self) -> list[Tensor] | None:
+        """Which hidden connections exist; None: all."""
+        return [weight != 0 for weight in self.weights[:-1]] if self.duals else None
+
+    def _started(self) -> None:
+        self._put(self._steps.start(self.weights[:-1]))
+
+    def _put(self, hidden: Hidden) -> None:
+        self.weights[:-1], self.duals = hidden.weights, hidden.duals
 
     def _adopt(self, point: _Point) -> None:
         """Running statistics start with what full-batch descent saw last."""
@@ -295,6 +273,7 @@ class ConsistentADMM:
             "step_size": self.step_size,
             "generator": self.generator.get_state(),
             "weights": [weight.clone() for weight in self.weights],
+            "duals": [dual.clone() for dual in self.duals],
             "statistics": [{k: v.clone() for k, v in part.tensors().items()} for part in statistics],
         }
 
@@ -312,11 +291,6 @@ class ConsistentADMM:
         self._sweep.load(layers)
         self.iteration, self.step_size = int(state["iteration"]), float(state["step_size"])
         self.weights = [weight.clone() for weight in state["weights"]]
+        self.duals = [dual.clone() for dual in state["duals"]]
         self.generator.set_state(state["generator"])
         self._point = None
-
-
-def _moved(weight: Tensor, move: Tensor, share: float) -> Tensor:
-    """``weight`` moved along ``move`` by a share of its norm; where there is nowhere to go, it stays."""
-    length = float(move.norm())
-    return weight + move * (share * float(weight.norm()) / length) if length > 0 else weight

@@ -61,6 +61,8 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
             else 0.05, falling to zero over the iterations of `fit`.
         readout_ridge: regularisation of the readout.
         class_weight: None, ``"balanced"`` or a dict of weights by class.
+        density: share of all weights that are not zero, exactly; None: all. On mini-batches it falls over the first
+            half of the iterations of `fit`, with all samples at once and in a stream it holds from the start.
         warming: iterations before the multiplier moves. Paper's solver, as all that follow.
         rho: weight of the dynamics.
         sigma: weight of the agreement between spikes and membranes.
@@ -188,7 +190,7 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
         if not hasattr(self, "_online"):
             self._online = building.online_solver(p, self.n_features_in_, len(self.classes_))
             if not first:
-                self._online.weights, self._online.iteration = self._tensors(), self.n_iter_
+                self._online.resume(self._tensors(), self.n_iter_)
         building.online_step(p, self._online, train, self.classes_)
         self._finish(self._online)
 

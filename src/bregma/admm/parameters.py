@@ -44,6 +44,7 @@ class EstimatorParameters(BaseEstimator):  # type: ignore[misc]
         step: float | None = None,
         readout_ridge: float = 0.01,
         class_weight: Mapping[Any, float] | str | None = None,
+        density: float | None = None,
         warming: int = 300,
         rho: float = 1.0,
         sigma: float = 0.1,
@@ -76,6 +77,7 @@ class EstimatorParameters(BaseEstimator):  # type: ignore[misc]
         self.step = step
         self.readout_ridge = readout_ridge
         self.class_weight = class_weight
+        self.density = density
         self.warming = warming
         self.rho = rho
         self.sigma = sigma

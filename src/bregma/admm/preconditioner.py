@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from bregma.admm.statistics import Statistics
+from bregma.admm.statistics import Statistics, relative_shift
+
+_ENTRIES = 1 << 22  # of the systems that are solved at once
 
 
 class Preconditioner:
@@ -32,11 +35,39 @@ class Preconditioner:
         self.statistics.decay(keep).merge(new)
         self._inverse = None
 
-    def apply(self, cross: Tensor) -> Tensor:
-        """Weights (m, n) for a mean cross matrix ``d^T phi`` (m, n), in its dtype."""
+    def apply(self, cross: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Weights (m, n) for a mean cross matrix ``d^T phi`` (m, n), in its dtype.
+
+        Args:
+            cross: see above.
+            mask: connections that exist (m, n): their weights are the least squares of these alone, neuron by neuron;
+                those of the others are what they would be if all existed.
+        """
         if self._inverse is None or self._inverse.dtype != cross.dtype:
             self._inverse = self.statistics.inverse(self.ridge).to(cross)
-        return cross @ self._inverse
+        whole = cross @ self._inverse
+        return whole if mask is None else torch.where(mask, self._restricted(cross, mask), whole)
+
+    def _restricted(self, cross: Tensor, mask: Tensor) -> Tensor:
+        """Least squares of every neuron on its own connections; zero elsewhere.
+
+        Neurons with equally many connections are next to each other, so that little of the padded systems is padding.
+        """
+        gram = self.statistics.mean()
+        gram.diagonal().add_(relative_shift(gram, self.ridge))
+        counts = mask.sum(1)
+        order = counts.argsort()
+        rows = max(1, _ENTRIES // max(1, int(counts.max())) ** 2)
+        out = torch.zeros_like(cross)
+        for part in order.split(rows):
+            size = max(1, int(counts[part[-1]]))
+            held, at = mask[part].double().topk(size, dim=1)
+            pad = torch.diag_embed(1 - held)
+            systems = gram[at[:, :, None], at[:, None, :]] * held[:, :, None] * held[:, None, :] + pad
+            right = cross[part].gather(1, at).double() * held
+            found = torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(systems))[:, :, 0]
+            out[part] = out[part].scatter(1, at, (found * held).to(cross.dtype))
+        return out
 
     def load(self, statistics: Statistics) -> None:
         """Take over statistics of another."""

@@ -93,20 +93,22 @@ class Sweep:
                 g, kappa = synapses.back(d, weight), torch.ones_like(kappa)
         return found[::-1]
 
-    def moves(self, sums: Sequence[Statistics], keep: float) -> list[Tensor]:
+    def moves(self, sums: Sequence[Statistics], keep: float, masks: Sequence[Tensor] | None = None) -> list[Tensor]:
         """What each hidden layer's weights should change by, up to a factor.
 
         ``(cross / count) (gram / count + mu I)^-1``.
 
         Args:
             sums: over all samples.
+            masks: connections of each layer that exist; all by default. See `Preconditioner.apply`.
             keep: what former Gram matrices of hidden spikes count when a new one is there; those of the data add up.
         """
         moves = []
         for layer, (preconditioner, new) in enumerate(zip(self._layers, sums, strict=True)):
             if len(new.gram):
                 preconditioner.update(Statistics(new.gram, new.gram[:, :0], new.count), keep if layer else 1.0)
-            moves.append(preconditioner.apply((new.cross / new.count).to(self._dtype)))
+            cross = (new.cross / new.count).to(self._dtype)
+            moves.append(preconditioner.apply(cross, None if masks is None else masks[layer]))
         return moves
 
     def _due(self, iteration: int | None) -> list[bool]:
