@@ -80,11 +80,24 @@ ROWS: dict[str, dict[str, Any]] = {
         "methods": {"consistent dithered": {"rule": ("dithered", {})}},
     },
     "control3": {"hidden": [256] * 3, "seconds": 4, "marks": [4], "methods": {"control": {}}},
+    # 480 iterations are about what the time allows; the density falls to its value over the first half of them.
+    "density3": {
+        "hidden": [256] * 3,
+        "seconds": 32,
+        "marks": [2, 4, 8, 16, 32],
+        "methods": {"consistent density 0.1": {"density": 0.1, "iterations": 480}},
+    },
     "depth6": {
         "hidden": [256] * 6,
         "seconds": 32,
         "marks": [2, 4, 8, 16, 32],
         "methods": {"consistent": {}, "gradient": {}},
+    },
+    "dithered6": {
+        "hidden": [256] * 6,
+        "seconds": 32,
+        "marks": [2, 4, 8, 16, 32],
+        "methods": {"consistent dithered": {"rule": ("dithered", {})}},
     },
     "control6": {"hidden": [256] * 6, "seconds": 8, "marks": [8], "methods": {"control": {}}},
     "convolutional": {

@@ -195,7 +195,7 @@ class Consistent:
         self.settings = ConsistentSettings(rule=RULES[rule[0]](**rule[1]), **settings)
         self.solver, self.schedule, self.classes = network.solver(self.settings), schedule, network.classes
         features = self.solver.neurons[-1]
-        self.solver.weights = [*(weight.clone() for weight in weights), torch.zeros(network.classes, features)]
+        self.solver.resume([*weights, torch.zeros(network.classes, features)], 0)
 
     def step(self, x: Tensor, labels: Tensor, share: float) -> None:
         """One iteration."""
