@@ -74,8 +74,8 @@ def parts(name: str, options: Any) -> tuple[Recordings, dict[str, Recordings], d
 
 
 def speech(name: str, root: Path | None) -> list[Recordings]:
-    """Spoken digits as cochlea spikes: 70 channels, T 100; the test part has other voices."""
-    splits = load((root or default_root()) / name, steps=100, channels=70, binary=True)
+    """Spoken digits as cochlea spikes: 140 channels, 100 steps of 7 ms; the test part has other voices."""
+    splits = load((root or default_root()) / name, steps=100, channels=140, window=0.7, binary=True)
     found = []
     for part in (splits.train, splits.validation, splits.test):
         frames, labels = part.__getitems__(list(range(len(part))))

@@ -109,11 +109,36 @@ ROWS: dict[str, dict[str, Any]] = {
         "marks": [8, 16, 32, 64],
         "methods": {"consistent": {"batch": 128}, "gradient": {}},
     },
-    "speech": {
-        "data": "fsdd_spikes_train.h5.gz",
-        "hidden": [{"neurons": 128}],
+    "tune-convolutional": {
+        "hidden": [
+            {"channels": 16, "kernel": 5, "stride": 2, "padding": 2},
+            {"channels": 32, "kernel": 3, "stride": 2, "padding": 1},
+        ],
         "seconds": 16,
-        "marks": [4, 8, 16],
-        "methods": {"consistent": {"batch": 100}, "gradient": {"batch": 100}},
+        "marks": [16],
+        "methods": {
+            "consistent": {"batch": 128},
+            "consistent step 0.02": {"batch": 128, "step": 0.02},
+            "consistent ridge 0.01": {"batch": 128, "ridge": 0.01},
+        },
+    },
+    "tune-speech": {
+        "data": "shd_synth_train.h5.gz",
+        "hidden": [{"neurons": 128}],
+        "seconds": 8,
+        "marks": [8],
+        "methods": {
+            "consistent": {"batch": 100, "readout_decay": 0.97},
+            "gradient lr 0.001": {"batch": 100, "lr": 1e-3},
+            "gradient lr 0.004": {"batch": 100, "lr": 4e-3},
+            "gradient lr 0.01": {"batch": 100, "lr": 1e-2},
+        },
+    },
+    "speech": {
+        "data": "shd_synth_train.h5.gz",
+        "hidden": [{"neurons": 128}],
+        "seconds": 8,
+        "marks": [2, 4, 8],
+        "methods": {"consistent": {"batch": 100, "readout_decay": 0.97}, "gradient": {"batch": 100, "lr": 4e-3}},
     },
 }
