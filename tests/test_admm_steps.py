@@ -95,6 +95,7 @@ def test_a_density_that_leaves_no_hidden_weights_is_refused():
 def test_connections_solve_their_own_least_squares(monkeypatch, entries):
     """Zero gradient of ``||d - V phi||^2 + mu ||V||^2`` on the connections, neuron by neuron."""
     monkeypatch.setattr(preconditioner, "_ENTRIES", entries)
+    monkeypatch.setattr(preconditioner, "_FEW", 1.0)
     generator = torch.Generator().manual_seed(0)
     phi, d = (torch.randn(60, n, generator=generator, dtype=torch.float64) for n in (9, 5))
     mask = torch.rand(5, 9, generator=generator) < 0.4

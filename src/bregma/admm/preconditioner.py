@@ -8,6 +8,7 @@ from torch import Tensor
 from bregma.admm.statistics import Statistics, relative_shift
 
 _ENTRIES = 1 << 22  # of the systems that are solved at once
+_FEW = 0.25  # share of connections above which systems of their own cost more than they bring
 
 
 class Preconditioner:
@@ -40,13 +41,15 @@ class Preconditioner:
 
         Args:
             cross: see above.
-            mask: connections that exist (m, n): their weights are the least squares of these alone, neuron by neuron;
-                those of the others are what they would be if all existed.
+            mask: connections that exist (m, n). If they are a quarter or less, their weights are the least squares of
+                these alone, neuron by neuron; those of the others are what they would be if all existed.
         """
         if self._inverse is None or self._inverse.dtype != cross.dtype:
             self._inverse = self.statistics.inverse(self.ridge).to(cross)
         whole = cross @ self._inverse
-        return whole if mask is None else torch.where(mask, self._restricted(cross, mask), whole)
+        if mask is None or float(mask.double().mean()) > _FEW:
+            return whole
+        return torch.where(mask, self._restricted(cross, mask), whole)
 
     def _restricted(self, cross: Tensor, mask: Tensor) -> Tensor:
         """Least squares of every neuron on its own connections; zero elsewhere.
