@@ -7,7 +7,7 @@ weights follow by a proximal map whose threshold is a quantile (`bregma.prox.thr
 
 That is the linearized Bregman iteration of Yin et al. 2008 on the weights' subproblem, with the hard threshold (the
 proximal map of a multiple of the number of connections). Connections that exist move along the least squares on these
-alone, those that were cut along that of the full layer: they keep their dual, and come back when others fall behind.
+alone, each that was cut along its own on what they leave: it keeps its dual, and comes back when others fall behind.
 Every layer has the same density; the readout, a small ridge regression, stays whole and counts.
 """
 
