@@ -7,8 +7,8 @@ weights follow by a proximal map whose threshold is a quantile (`bregma.prox.thr
 
 That is the linearized Bregman iteration of Yin et al. 2008 on the weights' subproblem, with the hard threshold (the
 proximal map of a multiple of the number of connections). Connections that exist move along the least squares on these
-alone. One that was cut keeps its dual, and comes back when others fall behind it; where the density is the same from the
-start, its dual also moves, along the least squares of it alone on what the others leave.
+alone. One that was cut keeps its dual, and comes back when others fall behind it; where the density is the same from
+the start, its dual also moves, along the least squares of it alone on what the others leave.
 Every layer has the same density; the readout, a small ridge regression, stays whole and counts.
 """
 
