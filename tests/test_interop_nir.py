@@ -19,6 +19,7 @@ from bregma.nn.delrec import ARCHITECTURES
 
 nir = pytest.importorskip("nir")
 from bregma.interop.nir import LostInTranslation, from_nir, to_nir  # noqa: E402
+from bregma.interop.snntorch import run, to_snntorch  # noqa: E402
 
 
 def delayed(size, spread=0.0, whole=True, **options):
@@ -284,14 +285,13 @@ def test_what_snntorch_writes_is_read():
 
 
 def test_snntorch_reads_what_we_write(tmp_path):
-    """It takes LIF for a reset to zero; with that reset, the spikes are the same. (Recurrent graphs it cannot read.)"""
+    """It takes LIF for a reset to zero; with that reset, the spikes are the same."""
     pytest.importorskip("nirtorch")
     from snntorch.import_nir import import_from_nir
 
     torch.manual_seed(0)
-    net = on_a_grid(
-        SpikingSequential(nn.Linear(6, 5), LIF(0.75, reset="zero"), nn.Linear(5, 4), LIF(0.5, reset="zero"))
-    )
+    neurons = [LIF(0.75, reset="zero"), LIF(0.5, reset="zero")]
+    net = on_a_grid(SpikingSequential(nn.Linear(6, 5), neurons[0], nn.Linear(5, 4), neurons[1]))
     net[0].weight.data.mul_(6)
     net[2].weight.data.mul_(4)
     to_nir(net, tmp_path / "net.nir")
@@ -304,6 +304,15 @@ def test_snntorch_reads_what_we_write(tmp_path):
         net(x)
     assert all(0.05 < spikes.mean() < 0.95 for spikes in record.spikes.values())
     assert torch.equal(torch.stack(train).float(), net(x))
+
+
+def test_recurrent_graphs_reach_snntorch_through_us(tmp_path):
+    """The reader of snnTorch 1.0 sends the input of a recurrent layer through its recurrent weights."""
+    net = on_a_grid(SpikingMLP(6, hidden=(5,), classes=3, gain=9.0, decay=0.5, readout_decay=0.5, recurrent=True))
+    with silently():
+        to_nir(net, tmp_path / "net.nir")
+    x = frames(12, 3, 6)
+    assert torch.equal(run(to_snntorch(from_nir(tmp_path / "net.nir")), x)[1].mean(0), net(x))
 
 
 def test_nirtorch_runs_what_we_write(tmp_path):
