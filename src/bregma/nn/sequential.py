@@ -60,7 +60,7 @@ class SpikingSequential(nn.Sequential):
         if x.dim() < 3 or 0 in x.shape:
             raise ValueError(f"x must be time-major (T, B, ...) with T, B >= 1, got shape {tuple(x.shape)}")
         for module in self:
-            x = _over_time(module, x)
+            x = over_time(module, x)
         return _SCORES[self.score](x)
 
     def extra_repr(self) -> str:
@@ -68,7 +68,8 @@ class SpikingSequential(nn.Sequential):
         return f"score={self.score!r}" if self.score else ""
 
 
-def _over_time(module: nn.Module, x: Tensor) -> Tensor:
+def over_time(module: nn.Module, x: Tensor) -> Tensor:
+    """Output of one module of a `SpikingSequential` for (T, B, ...)."""
     if isinstance(module, LIF | Readout):
         output: Tensor = module(x.flatten(2))[0]
         return output.view_as(x)

@@ -167,7 +167,7 @@ def _of_layer(layer: nn.Module, x: Tensor) -> tuple[float, float]:
         events = (x != 0).flatten(0, -2).sum(0)
         return float((events * fan_out).sum()), float(x.numel() * layer.out_features)
     assert isinstance(layer, nn.Conv2d)
-    where = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, "groups": layer.groups}
+    where: Any = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, "groups": layer.groups}
     effective = F.conv2d((x != 0).double(), (layer.weight != 0).double(), **where)
     dense = F.conv2d(torch.ones_like(x[:1]).double(), torch.ones_like(layer.weight).double(), **where)
     return float(effective.sum()), float(dense.sum()) * len(x)
