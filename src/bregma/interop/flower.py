@@ -76,9 +76,7 @@ class Plan:
 
     def solver(self) -> ConsistentADMM:
         """A solver without weights."""
-        return ConsistentADMM(
-            self.hidden, self.inputs, self.classes, self.settings, seed=self.seed, dtype=self.dtype
-        )
+        return ConsistentADMM(self.hidden, self.inputs, self.classes, self.settings, seed=self.seed, dtype=self.dtype)
 
     def code(self, labels: Tensor) -> Tensor:
         """Labels 0, 1 ... as rows of zeros and a one (B, classes)."""
