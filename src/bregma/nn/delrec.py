@@ -130,8 +130,7 @@ def delrec(name: str) -> DelRec:
 class DelRec(nn.Module):
     """Dense layers and LIF neurons, some of them recurrent with learned axonal delays.
 
-    Dropout draws one mask per sample and neuron for all time steps; that of the recurrent path is one for all samples
-    of a batch (in the publication one for each).
+    Dropout draws one mask per sample and neuron for all time steps.
 
     Training, as published: weights and delays are two groups of one optimiser, the delays with a learning rate of
     5e-2; the spread shrinks from epoch to epoch (`set_spread`, `bregma.dynamics.spread_at`); delays are clamped after
