@@ -34,8 +34,9 @@ def fused_delayed_lif(
     flags: Flags,
     constants: list[float],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the layer; ``shape`` (slots, n) is the delay kernel, ``state`` (1 + slots, B, n), ``gate``
-    (B, n) is a constant.
+    """Run the layer.
+
+    ``shape`` (slots, n) is the delay kernel, ``state`` (1 + slots, B, n), ``gate`` (B, n) a constant.
 
     Returns:
         Spikes (T, B, n), state (1 + slots, B, n), spikes as bits (T, B, words).

@@ -39,7 +39,8 @@ def delayed_forward(
     """Run blocks ``first`` to ``last`` over all steps.
 
     ``shape`` (slots, n) is the delay kernel. ``arrivals`` (T + slots, B, n) starts with what is under way and zeros.
-    ``gate`` is (B, n), or (0, n) for none. ``weight_t`` is in panels; the rest is as in `kernels_lif.lif_forward`, with ``bits`` (T, B, words).
+    ``gate`` is (B, n), or (0, n) for none; ``weight_t`` is in panels; ``bits`` is (T, B, words); the rest is as in
+    `kernels_lif.lif_forward`.
     """
     n_steps, batch, n = current.shape
     index, span = np.empty(n, np.int64), np.empty((n, 2), np.int64)
