@@ -6,9 +6,9 @@ all its settings; what is there already is not run again, so an interrupted stud
 
 The networks are those of DelRec (arXiv 2509.24852) with narrower layers, trained as there: delays with a learning rate
 of their own, a spread that shrinks, AdamW with weight decay as the baseline. AdaBreg starts dense and anchored, its
-penalty on the weight matrices alone, at the learning rate of the baseline. That rate is the one with the best validation
-loss of Adam (tuning seed 100). A run is measured at equal marks; the best mark is the one with the best validation
-accuracy, and its weights are tested once, delays rounded, on samples never used for a choice.
+penalty on the weight matrices alone, at the learning rate of the baseline. That rate is the one with the best
+validation loss of Adam (tuning seed 100). A run is measured at equal marks; the best mark is the one with the best
+validation accuracy, and its weights are tested once, delays rounded, on samples never used for a choice.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import bregma
 from bregma.data import FrameDataset, default_root, load, stratified_cut
@@ -53,7 +53,7 @@ TASKS: dict[str, dict[str, Any]] = {
     },
     "psmnist98": {
         "data": "psmnist", "steps": 98, "samples": [None, 2000, None],
-        "architecture": "psmnist", "hidden": [24, 48, 48], "epochs": 2, "marks": 5, "batch": 128, "decay": 1e-2,
+        "architecture": "psmnist", "hidden": [24, 48, 48], "epochs": 1, "marks": 8, "batch": 64, "decay": 1e-2,
     },
     "psmnist784": {
         "data": "psmnist", "steps": 784, "samples": [3000, 1000, 2000],
@@ -157,7 +157,9 @@ def train(data: list[tuple[Tensor, Tensor]], task: dict[str, Any], setting: dict
             step += 1
             sums = [sums[0] + loss.item(), sums[1] + 1]
             if step in marks:
-                curve.append(measure(net, start, validation) | {"epoch": step / batches, "train_loss": sums[0] / sums[1]})
+                curve.append(
+                    measure(net, start, validation) | {"epoch": step / batches, "train_loss": sums[0] / sums[1]}
+                )
                 key = (curve[-1]["whole_accuracy"], -curve[-1]["whole_loss"])
                 if best is None or key > best[0]:
                     best = (key, len(curve) - 1, rounded(net))
@@ -222,8 +224,8 @@ class Study:
         last = row["curve"][-1] if row["curve"] else {}
         print(
             f"{name} {method} lam {lam} lr {lr} {schedule} seed {seed}: validation {last.get('accuracy', 0):.4f} "
-            f"(whole {last.get('whole_accuracy', 0):.4f}) test {row.get('test', 0):.4f} density {last.get('density', 0):.3f} "
-            f"same sign {last.get('same_sign', 0):.3f} {row['diverged'] or ''} {row['cpu_seconds']} s",
+            f"(whole {last.get('whole_accuracy', 0):.4f}) test {row.get('test', 0):.4f} "
+            f"density {last.get('density', 0):.3f} same sign {last.get('same_sign', 0):.3f} {row['diverged'] or ''} {row['cpu_seconds']} s",
             flush=True,
         )
         return row
@@ -243,7 +245,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     names = options.tasks.split(",")
-    study = Study(options.results, f"python experiments/lbi_paper.py run --tasks {options.tasks} --seeds {options.seeds}")
+    study = Study(
+        options.results, f"python experiments/lbi_paper.py run --tasks {options.tasks} --seeds {options.seeds}"
+    )
     for seed, name in itertools.product(range(options.seeds), names):  # a whole study of one seed first
         lr = study.rate(name)
         for schedule in ("onecycle", "constant"):

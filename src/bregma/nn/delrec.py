@@ -6,6 +6,7 @@ arXiv 2509.24852; arXiv 2603.16462 trains them with linearized Bregman iteration
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,8 +38,8 @@ class Architecture:
         recurrent_dropout: of the recurrent current.
         learn_spread: see `DelayedRecurrentLIF`.
         delays: range of uniform first delays; None for ``|N(0, 12)|``.
-        leaky_readout: the readout is a leaky integrator whose softmax is summed over time; otherwise a dense layer
-            whose output is.
+        leaky_readout: the readout is a leaky integrator whose softmax is summed over time; otherwise one that does not
+            leak, whose last membrane counts.
         kaiming: feed-forward weights start as Kaiming et al. for ReLU; otherwise as torch does.
     """
 
@@ -141,7 +142,7 @@ class DelRec(nn.Module):
         architecture: what it is made of; :func:`delrec` has the published ones.
 
     Shape:
-        (T, B, inputs) -> logits (B, classes), for ``cross_entropy``.
+        (T, B, ...), frames with ``inputs`` values -> logits (B, classes), for ``cross_entropy``.
 
     Raises:
         ValueError: ``delayed`` does not say as many layers as ``hidden``, or sizes below one.
@@ -167,19 +168,18 @@ class DelRec(nn.Module):
             for fan_in, size, delayed in zip(fan_ins, a.hidden, a.delayed, strict=False)
         )
         self.readout = _dense(a, a.hidden[-1], a.classes)
-        self.integrators = Readout(a.decay) if a.leaky_readout else None
+        self.integrators = Readout(a.decay if a.leaky_readout else 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of frames (T, B, inputs)."""
-        if x.dim() != 3 or x.shape[2] != self.architecture.inputs or 0 in x.shape:
+        if x.dim() < 3 or math.prod(x.shape[2:]) != self.architecture.inputs or 0 in x.shape:
             raise ValueError(f"x must be (T, B, {self.architecture.inputs}) with T, B >= 1, got shape {tuple(x.shape)}")
+        x = x.flatten(2)
         for layer in self.hidden:
             x = layer(x)
-        scores: Tensor = self.readout(x)
-        if self.integrators is None:
-            return scores.sum(0)
-        scores, _ = self.integrators(scores)
-        return scores.softmax(-1).sum(0)
+        scores: Tensor
+        scores, _ = self.integrators(self.readout(x))
+        return scores.softmax(-1).sum(0) if self.architecture.leaky_readout else scores[-1]
 
     def delayed_layers(self) -> list[DelayedRecurrentLIF]:
         """Return the layers with delays."""

@@ -78,7 +78,7 @@ def sparsity(results: Results) -> Drawing:
         "sparsity",
         sheet.svg(),
         "Density and activity",
-        _density_sentence(total, best["density"], results.config.experiment.method == "adam")
+        _density_sentence(total, best["density"], results.config.experiment.method in ("adam", "adamw"))
         + " Below: how often the neurons fire on the validation part.",
         f"Curves over {len(epochs)} epochs. Density of all weights in the best epoch {best['density']:.3g}; "
         + "firing rates in spikes per neuron and step: "

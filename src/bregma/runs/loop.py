@@ -18,7 +18,8 @@ from bregma.runs.build import (
     load_weights,
     with_carried,
 )
-from bregma.runs.evaluate import evaluate, sample_activity
+from bregma.runs.delays import begin_step, end_step, round_while_training
+from bregma.runs.evaluate import evaluate, sample_activity, with_spread
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import RunFolder
 from bregma.sparsity import density, layer_densities, nonzero, parameters
@@ -175,12 +176,16 @@ def _batches(
 
 def _step(session: Session, x: torch.Tensor, labels: torch.Tensor) -> float:
     progress = session.progress
+    done = progress.epoch + progress.batch / session.batches
+    begin_step(session.net, done / session.experiment.epochs)
     logits, loss = _forward(session, x, labels)
     value = loss.item()
     session.optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(session.net.parameters(), session.experiment.clip)
+    if session.experiment.clip:
+        torch.nn.utils.clip_grad_norm_(session.net.parameters(), session.experiment.clip)
     session.optimizer.step()
+    end_step(session.net)
     session.schedule.step()
     progress.batch += 1
     progress.loss_sum += value * len(labels)
@@ -205,6 +210,8 @@ def _forward(session: Session, x: torch.Tensor, labels: torch.Tensor) -> tuple[t
 def _end_epoch(session: Session) -> None:
     """Validate, keep the best weights, write checkpoint and metrics."""
     progress, samples = session.progress, len(session.splits.train)
+    if session.experiment.rounding == "training":
+        round_while_training(session.net)
     validation = evaluate(session.net, session.splits.validation)
     sparsifier = session.sparsifier
     reached = sparsifier is None or sparsifier.frozen
@@ -217,6 +224,7 @@ def _end_epoch(session: Session) -> None:
             "train_accuracy": progress.right / samples,
             "validation_loss": validation.loss,
             "validation_accuracy": validation.accuracy,
+            **with_spread(session.net, session.splits.validation, "validation"),
             "density": density(session.net),
             "layer_density": layer_densities(session.net),
             "reached": reached,
@@ -253,6 +261,7 @@ def _finish(session: Session) -> dict[str, Any]:
         "lam": experiment.lam,
         "test_accuracy": test.accuracy,
         "test_loss": test.loss,
+        **with_spread(net, session.splits.test, "test"),
         "validation_accuracy": progress.best_accuracy,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
