@@ -2,7 +2,7 @@
 
 `BREGMA_DATA=data python experiments/lbi_paper.py run` adds rows to results/lbi_paper.jsonl, one per training run with
 all its settings; what is there already is not run again, so an interrupted study goes on where it stopped.
-`python experiments/lbi_paper_figures.py` draws Figures 1 to 5 and prints Tables 1 and 2 from those rows.
+`python experiments/lbi_paper.py draw` draws Figures 1 to 5 and prints Tables 1 and 2 from those rows.
 
 The networks are those of DelRec (arXiv 2509.24852) with narrower layers, trained as there: delays with a learning rate
 of their own, a spread that shrinks, AdamW with weight decay as the baseline. AdaBreg starts dense and anchored, its
@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lbi_figures import draw
 from torch import Tensor
 
 import bregma
@@ -221,11 +222,11 @@ class Study:
         self.rows.append(row)
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        last = row["curve"][-1] if row["curve"] else {}
+        last = row["curve"][-1] if row["curve"] else dict.fromkeys(("accuracy", "density", "same_sign"), math.nan)
         print(
-            f"{name} {method} lam {lam} lr {lr} {schedule} seed {seed}: validation {last.get('accuracy', 0):.4f} "
-            f"(whole {last.get('whole_accuracy', 0):.4f}) test {row.get('test', 0):.4f} "
-            f"density {last.get('density', 0):.3f} same sign {last.get('same_sign', 0):.3f} {row['diverged'] or ''} {row['cpu_seconds']} s",
+            f"{name} {method} lam {lam} lr {lr} {schedule} seed {seed}: validation {last['accuracy']:.4f} "
+            f"test {row.get('test', math.nan):.4f} density {last['density']:.3f} same sign {last['same_sign']:.3f} "
+            f"{row['diverged'] or ''} {row['cpu_seconds']} s",
             flush=True,
         )
         return row
@@ -238,7 +239,7 @@ class Study:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run",))
+    parser.add_argument("what", choices=("run", "draw"))
     parser.add_argument("--tasks", default=",".join(TASKS), help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 to N-1; default: %(default)s")
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
@@ -248,6 +249,9 @@ def main() -> None:
     study = Study(
         options.results, f"python experiments/lbi_paper.py run --tasks {options.tasks} --seeds {options.seeds}"
     )
+    if options.what == "draw":
+        draw(study.rows, options.results.parent)
+        return
     for seed, name in itertools.product(range(options.seeds), names):  # a whole study of one seed first
         lr = study.rate(name)
         for schedule in ("onecycle", "constant"):

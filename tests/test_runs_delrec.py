@@ -1,13 +1,13 @@
 """Networks with learned delays in a run: two learning rates, the spread, rounding, recipes, resuming."""
 
+import dataclasses
 import gzip
-import shutil
 
 import numpy as np
 import pytest
 import torch
 from shared_data import FIXTURES
-from tiny_runs import CLASSES, assert_same, everything, start, stop_after, tiny
+from tiny_runs import assert_same, everything, start, stop_after, tiny
 
 from bregma.cli import main
 from bregma.data import DenseFrames, Splits
@@ -111,8 +111,18 @@ def test_scores_are_those_of_whole_delays_and_both_are_told(tmp_path, splits):
     net.round_delays_()
     whole = evaluate(net, splits.test, inference=False)
     assert summary["test_loss"] == pytest.approx(whole.loss)
-    assert summary["test_loss"] != summary["test_loss_with_spread"]
     assert all({"validation_loss_with_spread", "validation_accuracy_with_spread"} <= r.keys() for r in folder.metrics())
+
+
+def test_whole_delays_and_a_spread_are_told_apart(tmp_path, splits):
+    net = session(tmp_path, splits).net
+    for layer in net.hidden:
+        torch.nn.init.constant_(layer.linear.weight, 0.5)  # lively enough to hear each other in six steps
+        torch.nn.init.constant_(layer.neurons.recurrent.weight, 0.3)
+        torch.nn.init.constant_(layer.neurons.delays, 0.4)
+    whole, smeared = evaluate(net, splits.test), evaluate(net, splits.test, inference=False)
+    assert whole.firing_rates != smeared.firing_rates
+    assert (net.hidden[0].neurons.delays == 0.4).all()
 
 
 def test_rounding_while_training_is_that_of_the_published_code(tmp_path, splits):
@@ -152,28 +162,34 @@ def run(*words: str) -> int:
     return end.value.code or 0
 
 
+def official(folder, name, parts):
+    """Files named and laid out as the official ones; the recordings are those of a tiny file of spoken digits."""
+    (folder / name).mkdir()
+    for part, source in parts.items():
+        packed = (FIXTURES / f"spoken_tiny_{source}.h5.gz").read_bytes()
+        (folder / name / f"{name}_{part}.h5").write_bytes(gzip.decompress(packed))
+
+
 def test_the_command_line_overrides_a_recipe_and_a_run_is_one(tmp_path):
-    """Files in SHD's official layout and names; the frames are those of a tiny file of spoken digits."""
-    folder = tmp_path / "shd"
-    folder.mkdir()
-    for part in ("train", "test"):
-        shutil.copy(FIXTURES / f"spoken_tiny_{part}.h5.gz", folder / f"shd_{part}.h5.gz")
-        (folder / f"shd_{part}.h5").write_bytes(gzip.decompress((folder / f"shd_{part}.h5.gz").read_bytes()))
-        (folder / f"shd_{part}.h5.gz").unlink()
+    official(tmp_path, "shd", {"train": "train", "test": "test"})
     words = ["--hidden", "8", "8", "--steps", "20", "--epochs", "1", "--batch-size", "8"]
     first, second = tmp_path / "first", tmp_path / "second"
     assert run("train", "--config", "delrec_shd", "--root", str(tmp_path), *words, "--out", str(first)) == 0
     made = RunFolder(first).config().experiment
     assert (made.network, made.hidden, made.steps, made.lr) == ("delrec_shd", (8, 8), 20, 5e-3)
-    assert (
-        "learned delays" in (first / "report.html").read_text() or "with delays" in (first / "report.html").read_text()
-    )
+    assert "A recurrent spiking network with delays (140 → 8 → 8 → " in (first / "report.html").read_text()
     again = ["train", "--config", str(first / "config.toml"), "--root", str(tmp_path), "--seed", "1"]
     assert run(*again, "--out", str(second)) == 0
-    other = RunFolder(second).config().experiment
-    assert other.seed == 1
-    assert other.hidden == (8, 8)
+    assert RunFolder(second).config().experiment == dataclasses.replace(made, seed=1)
     assert run("evaluate", str(second), "--root", str(tmp_path)) == 0
+
+
+def test_ssc_with_its_own_validation_part(tmp_path):
+    official(tmp_path, "ssc", {"train": "train", "valid": "test", "test": "test"})
+    words = ["--hidden", "6", "6", "6", "--steps", "20", "--epochs", "1", "--batch-size", "8", "--method", "adabreg"]
+    out = tmp_path / "run"
+    assert run("train", "--config", "delrec_ssc", "--root", str(tmp_path), *words, "--out", str(out)) == 0
+    assert RunFolder(out).config().experiment.lam == 0.1
 
 
 def test_psmnist_in_fewer_steps(tmp_path):
