@@ -27,29 +27,33 @@ PUBLISHED = {"shd": 173_844, "ssc": 374_819, "psmnist": 156_154}
 
 
 def draw(rows: Sequence[Row], folder: Path) -> None:
-    """Write the figures and print the tables, of the seeds that are complete."""
+    """Write the figures and print the tables, of the seeds whose grid of lam is complete."""
     rows = complete(rows)
-    tasks = list(dict.fromkeys(row["setting"]["task"] for row in rows))
-    for number, name, schedule in ((1, "loss", "onecycle"), (2, "density", "onecycle"), (4, "loss", "constant")):
-        save(curves(rows, tasks, name, schedule), folder / f"lbi_figure_{number}.svg")
-    for number, schedule in ((3, "onecycle"), (5, "constant")):
-        save(best(rows, tasks, schedule), folder / f"lbi_figure_{number}.svg")
-    save(curves(rows, tasks, "density", "constant"), folder / "lbi_figure_2_constant.svg")
-    table_1(rows, tasks)
-    table_2(rows, tasks)
-    by_lam(rows, tasks)
+    for schedule, numbers in (("onecycle", ("1", "2", "3")), ("constant", ("4", "2_constant", "5"))):
+        here = pick(rows, schedule=schedule)
+        tasks = tasks_of(here)
+        paths = [folder / f"lbi_figure_{number}.svg" for number in numbers]
+        save(curves(here, tasks, "loss", schedule), paths[0])
+        save(curves(here, tasks, "density", schedule), paths[1])
+        save(best(here, tasks, schedule), paths[2])
+    table_1(rows)
+    table_2(rows)
+    by_lam(rows)
 
 
 def complete(rows: Sequence[Row]) -> list[Row]:
-    """The rows of seeds for which the whole grid is there; those of tuning are none of them."""
+    """The rows of the seeds and schedules for which the whole grid is there; those of tuning are none of them."""
     final = [row for row in rows if row["setting"]["seed"] < 100]
-    lams = {row["setting"]["lam"] for row in final}
-    count: dict[tuple[str, int], int] = {}
-    for row in final:
-        key = row["setting"]["task"], row["setting"]["seed"]
-        count[key] = count.get(key, 0) + 1
-    whole = {key for key, n in count.items() if n == 2 * (len(lams) + 1)}
-    return [row for row in final if (row["setting"]["task"], row["setting"]["seed"]) in whole]
+    lams = lams_of(final)
+
+    def cell(row: Row) -> list[Row]:
+        return pick(final, **{key: row["setting"][key] for key in ("task", "seed", "schedule")})
+
+    return [row for row in final if len(cell(row)) == len(lams) + 1]
+
+
+def tasks_of(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["setting"]["task"] for row in rows))
 
 
 def pick(rows: Sequence[Row], **wanted: Any) -> list[Row]:
@@ -138,12 +142,12 @@ def save(figure: Any, path: Path) -> None:
     plt.close(figure)
 
 
-def table_1(rows: Sequence[Row], tasks: list[str]) -> None:
+def table_1(rows: Sequence[Row]) -> None:
     """Sizes and parameters: the published networks, and those of the study."""
     print("\n| network | sizes | parameters |\n| --- | --- | --- |")
     for name, a in ARCHITECTURES.items():
         print(f"| DelRec {name} | {sizes(a.inputs, a.hidden, a.delayed, a.classes)} | {PUBLISHED[name]:,} |")
-    for task in tasks:
+    for task in tasks_of(rows):
         run = pick(rows, task=task)[0]
         setting = run["setting"]
         inputs = 784 // setting["steps"] if setting["data"] == "psmnist" else 140
@@ -157,8 +161,9 @@ def sizes(inputs: int, hidden: Sequence[int], delayed: Sequence[bool], classes: 
     return " – ".join([str(inputs), *middle, str(classes)])
 
 
-def table_2(rows: Sequence[Row], tasks: list[str]) -> None:
+def table_2(rows: Sequence[Row]) -> None:
     """Test accuracy of Adam and of AdaBreg at the lam > 0 of the best validation accuracy, and its density."""
+    tasks = tasks_of(rows)
     print("\n| | " + " | ".join(tasks) + " |\n| --- |" + " --- |" * len(tasks))
     for schedule, where in SCHEDULES.items():
         cells = [
@@ -168,6 +173,9 @@ def table_2(rows: Sequence[Row], tasks: list[str]) -> None:
         cells = []
         for task in tasks:
             runs = pick(rows, task=task, schedule=schedule, method="adabreg", lam=chosen(rows, task, schedule))
+            if not runs:
+                cells.append("")
+                continue
             accuracy, density = spread(runs, lambda run: 100 * run["test"]), spread(runs, at_best, "{:.2f}")
             cells.append(f"{accuracy} (λ {runs[0]['setting']['lam']:g}, density {density})")
         print(f"| AdaBreg, {where} | " + " | ".join(cells) + " |")
@@ -178,16 +186,16 @@ def chosen(rows: Sequence[Row], task: str, schedule: str) -> float:
 
     def validation(lam: float) -> tuple[float, float]:
         runs = pick(rows, task=task, schedule=schedule, method="adabreg", lam=lam)
-        return statistics.mean(best_validation(run) for run in runs), lam
+        return statistics.mean([best_validation(run) for run in runs] or [0.0]), lam
 
     return max((lam for lam in lams_of(rows) if lam > 0), key=validation)
 
 
-def by_lam(rows: Sequence[Row], tasks: list[str]) -> None:
+def by_lam(rows: Sequence[Row]) -> None:
     """What each lam gives: test accuracy, density, and the share of weights that keep their first sign."""
     print("\n| data, schedule | λ | test accuracy | density at the end | same sign | spikes |\n" + "| --- " * 6 + "|")
-    for task, (schedule, where) in itertools.product(tasks, SCHEDULES.items()):
-        for label, _, _, runs in lines(rows, task, schedule):
+    for task, (schedule, where) in itertools.product(tasks_of(rows), SCHEDULES.items()):
+        for label, _, _, runs in (line for line in lines(rows, task, schedule) if line[3]):
             cells = [
                 spread(runs, lambda run: 100 * run["test"]),
                 spread(runs, lambda run: run["curve"][-1]["density"], "{:.3f}"),
@@ -205,6 +213,6 @@ def spread(runs: Sequence[Row], value: Callable[[Row], float], form: str = "{:.1
     """Mean and standard deviation over seeds."""
     found = [value(run) for run in runs if not run["diverged"]]
     if not found:
-        return "diverged"
+        return "diverged" if runs else ""
     text = form.format(statistics.mean(found))
     return text + (f" ± {form.format(statistics.stdev(found))}" if len(found) > 1 else "")
