@@ -134,10 +134,10 @@ class DelRec(nn.Module):
     Dropout draws one mask per sample and neuron for all time steps.
 
     Training, as published: weights and delays are two groups of one optimiser, the delays with a learning rate of
-    5e-2, ``bregma.param_groups(net, rates={"*.delays": 5e-2, "*.p_spread": 5e-2})``; the spread shrinks from epoch to epoch (`set_spread`, `bregma.dynamics.spread_at`); delays are clamped after
-    each step (`clamp_delays_`) and rounded for inference (`round_delays_`). Unlike in the published code, the spread
-    is saved with the weights, and nothing rounds delays during training. ``bregma train --config delrec_shd`` (or
-    ``_ssc``, ``_psmnist``) does all of it.
+    5e-2, ``bregma.param_groups(net, rates={"*.delays": 5e-2, "*.p_spread": 5e-2})``; the spread shrinks from epoch to
+    epoch (`set_spread`, `bregma.dynamics.spread_at`); delays are clamped after each step (`clamp_delays_`) and rounded
+    for inference (`round_delays_`). Unlike in the published code, the spread is saved with the weights, and nothing
+    rounds delays during training. ``bregma train --config delrec_shd`` (or ``_ssc``, ``_psmnist``) does all of it.
 
     Args:
         architecture: what it is made of; :func:`delrec` has the published ones.

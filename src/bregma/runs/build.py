@@ -24,6 +24,22 @@ def build_network(config: Config) -> SpikingMLP | DelRec:
         published = ARCHITECTURES[experiment.network.removeprefix("delrec_")]
         inputs, classes = math.prod(config.frame_shape), len(config.classes)
         return DelRec(dataclasses.replace(published, inputs=inputs, hidden=experiment.hidden, classes=classes))
+    return build_mlp(config)
+
+
+def build_mlp(config: Config) -> SpikingMLP:
+    """The network of a run that names no other, as its method wants it."""
+    experiment = config.experiment
+    if experiment.method == "admm":
+        return SpikingMLP(
+            math.prod(config.frame_shape),
+            experiment.hidden,
+            len(config.classes),
+            decay=experiment.decay,
+            readout_decay=experiment.decay,
+            bias=False,
+            readout="last",
+        )
     return SpikingMLP(
         math.prod(config.frame_shape),
         experiment.hidden,
@@ -37,6 +53,8 @@ def build_network(config: Config) -> SpikingMLP | DelRec:
 
 def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
     """The optimizer of a run; weight matrices carry the penalty, biases do not, delays have their own learning rate."""
+    if experiment.method == "admm":
+        raise ValueError("method admm has no optimizer: it takes no gradients")
     lr, rates = experiment.lr, delay_rates(net, experiment.delay_lr)
     groups = param_groups(net, lam=experiment.lam, penalty=experiment.penalty, rates=rates)
     for group in groups:

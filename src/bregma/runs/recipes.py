@@ -8,6 +8,7 @@ from typing import Any
 
 import tomlkit
 
+from bregma.runs.admm_settings import ADMMSettings
 from bregma.runs.experiment import Experiment, recipe
 
 FOLDER = Path(__file__).parent / "configs"
@@ -57,6 +58,8 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
     for name, value in fields.items():
         values[name] = tuple(value) if isinstance(value, list) else value
     try:
+        if isinstance(values.get("admm"), dict):
+            values["admm"] = ADMMSettings.from_dict(values["admm"])
         recipe(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
