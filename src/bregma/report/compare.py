@@ -28,8 +28,9 @@ def comparison(results: Sequence[Results], out: Path) -> str:
     """
     settings = [flat_settings(result.config.experiment) for result in results]
     names = list(dict.fromkeys(name for own in settings for name in own))
-    varying = [name for name in names if any(own.get(name) != settings[0].get(name) for own in settings)]
-    common = {name: as_text(settings[0][name]) for name in names if name not in varying}
+    held = {name: [own[name] for own in settings if name in own] for name in names}  # methods take other settings
+    varying = [name for name in names if any(value != held[name][0] for value in held[name])]
+    common = {name: as_text(held[name][0]) for name in names if name not in varying}
     colors = _colors(results)
     started = [k for k, r in enumerate(results) if r.rows]
     with style.house_style():
@@ -47,7 +48,9 @@ def comparison(results: Sequence[Results], out: Path) -> str:
             page.section("Runs", _table(results, varying, colors, out)),
             _means(results),
             page.figures("Curves", [drawing for drawing in drawings if drawing]),
-            page.section("What the runs share", page.folded("Settings that are the same in all", common)),
+            page.section(
+                "What the runs share", page.folded("Settings that are the same in all that take them", common)
+            ),
         ],
     )
 
