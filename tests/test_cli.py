@@ -38,12 +38,13 @@ def test_help_is_help(words, capsys):
 
 
 def test_help_shows_the_settings_recommended_for_the_data(capsys):
-    def said(*words: str) -> str:
+    def shown(*words: str) -> str:
         run("train", *words, "--help")
-        return " ".join(capsys.readouterr().out.replace("│", " ").split())
+        return " ".join(capsys.readouterr().out.replace("│", " ").split())  # in one line
 
-    assert "(default: 128)" in said("--data", "mnist")
-    assert "the highest. (default: 2.0)" in said("--method", "linbreg")
+    assert "hidden layer. (default: 128)" in shown("--data", "mnist")
+    assert "the highest. (default: 2.0)" in shown("--method", "linbreg")
+    assert "the highest. (default: 0.005)" in shown("--config", "delrec_shd", "--data", "ssc")
 
 
 def test_train_leaves_a_run_folder(finished):

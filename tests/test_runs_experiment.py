@@ -12,6 +12,11 @@ def test_a_density_changes_what_is_recommended_and_needs_adabreg():
         recipe("digits", "linbreg", density=0.1)
 
 
+def test_a_network_of_delrec_has_a_fixed_number_of_layers():
+    with pytest.raises(ValueError, match=r"hidden must be 3 sizes for the network delrec_ssc, got \(8, 8\)"):
+        Experiment(network="delrec_ssc", hidden=(8, 8))
+
+
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
@@ -28,12 +33,18 @@ def test_a_density_changes_what_is_recommended_and_needs_adabreg():
         ("hidden", (8, 0), ">= 1"),
         ("lr", -1.0, "> 0"),
         ("lr", float("nan"), "> 0"),
-        ("clip", 0.0, "> 0"),
+        ("clip", -1.0, ">= 0 and finite, 0 for none"),
         ("lam", -0.1, ">= 0"),
         ("density", 1.5, r"in \[0, 1\], 0 for none"),
         ("decay", 1.5, r"in \[0, 1\]"),
         ("steps", -1, ">= 0"),
         ("seed", -1, ">= 0"),
+        ("network", "delrec", "one of mlp, delrec_shd"),
+        ("rounding", "never", "one of evaluation, training"),
+        ("delay_schedule", "step", "one of cosine"),
+        ("delay_lr", 0.0, "> 0"),
+        ("weight_decay", -1e-3, ">= 0"),
+        ("validation", 1.0, r"in \(0, 1\)"),
     ],
 )
 def test_a_bad_setting_is_named_before_any_work(field, value, allowed):

@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from bregma.cli.interrupt import StopOnInterrupt
-from bregma.cli.options import MaybePath
+from bregma.cli.options import MaybePath, MaybeText
 from bregma.runs.experiment import METHODS, Experiment, recipe
+from bregma.runs.recipes import read_recipe
 
 _console = Console(stderr=True, highlight=False)
 
@@ -21,11 +22,14 @@ class Train(Experiment):
     """Train a network and leave a run folder with its report.
 
     Args:
+        config: settings from a TOML file, over the recommended ones and under those of this command line; a path, or
+            delrec_shd, delrec_ssc or delrec_psmnist.
         out: run folder to make; "runs/DATA-METHOD-SEED-TIME" if not given.
         resume: run folder to go on with, instead of all other options.
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
 
+    config: MaybeText = None
     out: MaybePath = None
     resume: MaybePath = None
     root: MaybePath = None
@@ -49,13 +53,19 @@ class Train(Experiment):
         experiment = self.experiment()
         folder = RunFolder(self.resume or self.out or _new_folder(experiment))
         if self.resume:
-            if self.out or experiment != recipe():
+            if self.out or self.config or experiment != recipe():
                 raise ValueError("resume goes on with the settings of the run; leave the other options out")
             experiment = folder.config().experiment
         else:
             experiment = _found_again(experiment)
             folder.require_new()
-        splits = load(experiment.data, root=self.root, steps=experiment.steps or None, seed=experiment.seed)
+        splits = load(
+            experiment.data,
+            root=self.root,
+            steps=experiment.steps or None,
+            seed=experiment.seed,
+            validation=experiment.validation,
+        )
         if self.resume:
             folder.config().require_fit(splits.test, experiment.data)
         else:
@@ -77,19 +87,26 @@ class Train(Experiment):
 
 
 def recommended(words: Sequence[str]) -> Experiment:
-    """Settings recommended for the data and method on the command line; they are the defaults that --help shows."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--method", choices=METHODS, default="adabreg")
-    parser.add_argument("--density", type=float, default=0.0)
+    """Settings recommended for the data, method and config on the command line: the defaults that --help shows.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: it cannot be read.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--config")
+    parser.add_argument("--data")
+    parser.add_argument("--method", choices=METHODS)
+    parser.add_argument("--density", type=float)
     parser.exit_on_error = False
     try:
-        given, _ = parser.parse_known_args(words)
+        given = vars(parser.parse_known_args(words)[0])
     except argparse.ArgumentError:  # the parser proper will say what is wrong
         return recipe()
-    if not 0 <= given.density <= 1 or given.method != "adabreg":  # the checks proper will say what is wrong
-        return recipe(given.data, given.method)
-    return recipe(given.data, given.method, density=given.density)
+    values = {**(read_recipe(given.pop("config")) if "config" in given else {}), **given}
+    if not 0 <= values.get("density", 0.0) <= 1 or values.get("method", "adabreg") != "adabreg":
+        values.pop("density", None)  # the checks proper will say what is wrong
+    return recipe(**values)
 
 
 def _found_again(experiment: Experiment) -> Experiment:

@@ -34,8 +34,8 @@ class DelayedRecurrentLIF(RecurrentLIF):
         max_delay: longest delay in time steps, kept by `clamp_delays_`; neuromorphic chips have such a limit.
         spread: half-width of the interpolation beyond one step, >= 0, to start with.
         learn_spread: each neuron learns its share of the spread, ``2 * spread * sigmoid(p_spread)``.
-        dropout: share of the neurons, in [0, 1), that do not hear the layer while training; drawn anew in each call
-            and alike for all steps and samples of it. The others hear it louder by ``1 / (1 - dropout)``.
+        dropout: share of the neurons, in [0, 1), that do not hear the layer while training; drawn anew for each sample
+            in each call and alike for all its steps. The others hear it louder by ``1 / (1 - dropout)``.
         reset: see `LIF`.
         strict: see `LIF`.
         detach_reset: see `LIF`.
@@ -97,12 +97,12 @@ class DelayedRecurrentLIF(RecurrentLIF):
 
     def forward(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes of the layer and the state to go on from."""
-        weight = self.recurrent.weight
+        gate = None
         if self.training and self.dropout:
-            weight = weight * nn.functional.dropout(weight.new_ones(len(weight), 1), self.dropout)
+            gate = nn.functional.dropout(torch.ones_like(current[0]), self.dropout)
         return dynamics.delayed_recurrent_lif(
             current,
-            weight,
+            self.recurrent.weight,
             self.delays,
             self.neuron_spread(),
             self.decay,
@@ -113,6 +113,7 @@ class DelayedRecurrentLIF(RecurrentLIF):
             detach_reset=self.detach_reset,
             surrogate=self.surrogate,
             slots=self.most_slots if torch.compiler.is_compiling() or current.is_meta else None,
+            gate=gate,
         )
 
     def neuron_spread(self) -> Tensor:

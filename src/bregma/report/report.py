@@ -13,7 +13,14 @@ from bregma.runs.files import write_text
 from bregma.runs.folder import Config, RunFolder
 
 #: How the methods are written in prose.
-METHOD_NAMES = {"adabreg": "AdaBreg", "linbreg": "LinBreg", "proxsgd": "ProxSGD", "adam": "Adam", "admm": "ADMM"}
+METHOD_NAMES = {
+    "adabreg": "AdaBreg",
+    "linbreg": "LinBreg",
+    "proxsgd": "ProxSGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "admm": "ADMM",
+}
 
 _HOW = ("learning", "solver", "sparsity", "sample")
 
@@ -115,11 +122,12 @@ def _single(results: Results) -> str:
 def _lede(results: Results) -> str:
     """What was trained on what, in one sentence."""
     config, experiment = results.config, results.config.experiment
-    kind = "recurrent spiking network" if experiment.recurrent else "spiking network"
+    recurrent = experiment.recurrent or experiment.network != "mlp"
+    kind = f"{'recurrent ' if recurrent else ''}spiking network{'' if experiment.network == 'mlp' else ' with delays'}"
     sizes = " → ".join(
         [" × ".join(map(str, config.frame_shape)), *map(str, experiment.hidden), f"{len(config.classes)} classes"]
     )
-    how = "" if experiment.method in ("adam", "admm") else f" at λ = {experiment.lam:g}"
+    how = "" if experiment.method in ("adam", "adamw", "admm") else f" at λ = {experiment.lam:g}"
     if experiment.density:
         how = f" to a density of {experiment.density:g}"
     epochs = f"{results.done} {results.unit}{'s' if results.done != 1 else ''}"

@@ -15,7 +15,7 @@ from bregma.admm.checks import require_memory
 from bregma.admm.start import random_start
 from bregma.data import FrameDataset, Splits, stratified_cut
 from bregma.nn import SpikingMLP
-from bregma.runs.build import build_network, with_carried
+from bregma.runs.build import build_mlp, with_carried
 from bregma.runs.evaluate import evaluate
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import RunFolder
@@ -82,7 +82,7 @@ class ADMMSession:
         torch.set_num_threads(self.experiment.threads)
         self.samples = _chosen(splits.train, self.experiment)
         self.solver = build_solver(self.experiment, self.samples)
-        self.net = build_network(folder.config())
+        self.net = build_mlp(folder.config())
         self.progress = Progress()
 
     def save(self) -> None:

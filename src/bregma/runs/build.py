@@ -1,5 +1,6 @@
 """From the fields of an experiment to the objects that train: network, optimizer, schedule of the learning rate."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +10,25 @@ from torch import Tensor, nn
 
 from bregma.data import FrameDataset
 from bregma.nn import SpikingMLP
+from bregma.nn.delrec import ARCHITECTURES, DelRec
 from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
+from bregma.runs.delays import delay_rates
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import Config
 
 
-def build_network(config: Config) -> SpikingMLP:
+def build_network(config: Config) -> SpikingMLP | DelRec:
     """The network of a run, its weights drawn from torch's generator."""
+    experiment = config.experiment
+    if experiment.network != "mlp":
+        published = ARCHITECTURES[experiment.network.removeprefix("delrec_")]
+        inputs, classes = math.prod(config.frame_shape), len(config.classes)
+        return DelRec(dataclasses.replace(published, inputs=inputs, hidden=experiment.hidden, classes=classes))
+    return build_mlp(config)
+
+
+def build_mlp(config: Config) -> SpikingMLP:
+    """The network of a run that names no other, as its method wants it."""
     experiment = config.experiment
     if experiment.method == "admm":
         return SpikingMLP(
@@ -39,13 +52,18 @@ def build_network(config: Config) -> SpikingMLP:
 
 
 def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
-    """The optimizer of a run; weight matrices carry the penalty, biases do not."""
+    """The optimizer of a run; weight matrices carry the penalty, biases do not, delays have their own learning rate."""
     if experiment.method == "admm":
         raise ValueError("method admm has no optimizer: it takes no gradients")
-    lr = experiment.lr
-    if experiment.method == "adam":
-        return torch.optim.Adam(net.parameters(), lr=lr)
-    groups = param_groups(net, lam=experiment.lam, penalty=experiment.penalty)
+    lr, rates = experiment.lr, delay_rates(net, experiment.delay_lr)
+    groups = param_groups(net, lam=experiment.lam, penalty=experiment.penalty, rates=rates)
+    for group in groups:
+        if "lr" in group:
+            group["schedule"] = experiment.delay_schedule
+    if experiment.method in ("adam", "adamw"):
+        for group in groups:
+            group["weight_decay"] = experiment.weight_decay if group["penalty"] != "none" else 0.0
+        return (torch.optim.Adam if experiment.method == "adam" else torch.optim.AdamW)(groups, lr=lr)
     if experiment.density:  # with lam = 0 AdaBreg is Adam, which keeps one dual less beside that of TargetDensity
         return torch.optim.Adam(groups, lr=lr)
     if experiment.method == "proxsgd":
@@ -68,14 +86,19 @@ def build_sparsifier(optimizer: torch.optim.Optimizer, experiment: Experiment, t
 def build_schedule(
     optimizer: torch.optim.Optimizer, experiment: Experiment, total: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Learning rate per step, as a factor of ``experiment.lr``."""
+    """Learning rate per step, as a factor of ``experiment.lr``, or of ``experiment.delay_lr`` for delays."""
     factors: dict[str, Callable[[float], float]] = {
         "constant": lambda done: 1.0,
         "cosine": _cosine,
         "onecycle": lambda done: _cosine(1 - done / 0.3) if done < 0.3 else _cosine((done - 0.3) / 0.7),
     }
-    factor = factors[experiment.schedule]
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(min(step / total, 1.0)))
+    courses = [factors[group.get("schedule", experiment.schedule)] for group in optimizer.param_groups]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, [_at_step(course, total) for course in courses])
+
+
+def _at_step(course: Callable[[float], float], total: int) -> Callable[[int], float]:
+    """A course over the share of the steps that is done, as one over steps."""
+    return lambda step: course(min(step / total, 1.0))
 
 
 def _cosine(done: float) -> float:

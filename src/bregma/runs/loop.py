@@ -19,7 +19,8 @@ from bregma.runs.build import (
     load_weights,
     with_carried,
 )
-from bregma.runs.evaluate import evaluate
+from bregma.runs.delays import begin_step, end_step, round_while_training
+from bregma.runs.evaluate import evaluate, with_spread
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import RunFolder
 from bregma.runs.record import Observer, Progress, finish, keep, measured, restored
@@ -153,12 +154,16 @@ def _batches(
 
 def _step(session: Session, x: torch.Tensor, labels: torch.Tensor) -> float:
     progress = session.progress
+    done = progress.epoch + progress.batch / session.batches
+    begin_step(session.net, done / session.experiment.epochs)
     logits, loss = _forward(session, x, labels)
     value = loss.item()
     session.optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(session.net.parameters(), session.experiment.clip)
+    if session.experiment.clip:
+        torch.nn.utils.clip_grad_norm_(session.net.parameters(), session.experiment.clip)
     session.optimizer.step()
+    end_step(session.net)
     session.schedule.step()
     progress.batch += 1
     progress.loss_sum += value * len(labels)
@@ -183,6 +188,8 @@ def _forward(session: Session, x: torch.Tensor, labels: torch.Tensor) -> tuple[t
 def _end_epoch(session: Session) -> None:
     """Validate, keep the best weights, write checkpoint and metrics."""
     progress, samples = session.progress, len(session.splits.train)
+    if session.experiment.rounding == "training":
+        round_while_training(session.net)
     validation = evaluate(session.net, session.splits.validation)
     sparsifier = session.sparsifier
     progress.epoch += 1
@@ -193,6 +200,7 @@ def _end_epoch(session: Session) -> None:
             "train_loss": progress.loss_sum / samples,
             "train_accuracy": progress.right / samples,
             **measured(session.net, validation),
+            **with_spread(session.net, session.splits.validation, "validation"),
             "reached": sparsifier is None or sparsifier.frozen,
             "seconds": round(progress.seconds, 3),
         }
