@@ -156,7 +156,7 @@ def lose(rank, size, port, how, queue):
     started = time.monotonic()
     try:
         workers.sum([numbers])
-    except RuntimeError as error:
+    except ConnectionError as error:
         queue.put((str(error), time.monotonic() - started))
 
 

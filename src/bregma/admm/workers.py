@@ -51,8 +51,8 @@ class ProcessGroup:
         sent: bytes that this worker has handed over for summation.
 
     Raises:
-        RuntimeError: `torch.distributed` is not initialised. In `sum`: a worker ended, or did not come within the
-            timeout of the group.
+        RuntimeError: `torch.distributed` is not initialised.
+        ConnectionError: when others are needed, one has ended, or did not come within the timeout of the group.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -95,7 +95,9 @@ class ProcessGroup:
         try:
             yield
         except RuntimeError as error:
-            raise RuntimeError(f"worker {self.rank} of {self.size} lost another one: {_first_line(error)}") from error
+            raise ConnectionError(
+                f"worker {self.rank} of {self.size} lost another one: {_first_line(error)}"
+            ) from error
 
 
 def whereabouts(workers: Workers, mine: int) -> tuple[int, int]:

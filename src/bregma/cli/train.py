@@ -1,11 +1,15 @@
 """``bregma train``."""
 
+from __future__ import annotations
+
 import argparse
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -13,6 +17,9 @@ from bregma.cli.interrupt import StopOnInterrupt
 from bregma.cli.options import MaybePath, MaybeText
 from bregma.runs.experiment import METHODS, Experiment, recipe
 from bregma.runs.recipes import read_recipe
+
+if TYPE_CHECKING:
+    from bregma.runs.folder import RunFolder
 
 _console = Console(stderr=True, highlight=False)
 
@@ -45,45 +52,65 @@ class Train(Experiment):
         """Train, or go on; 130 if stopped by Ctrl-C."""
         # Imported late: matplotlib, scikit-learn and numba take a second that `bregma --help` should not.
         from bregma.data import load
-        from bregma.report import write_report
         from bregma.runs.folder import RunFolder, describe
+        from bregma.runs.group import agreed, any_of, joined, wait
         from bregma.runs.loop import train
         from bregma.runs.progress import progress_bar
 
         experiment = self.experiment()
-        folder = RunFolder(self.resume or self.out or _new_folder(experiment))
-        if self.resume:
-            if self.out or self.config or experiment != recipe():
-                raise ValueError("resume goes on with the settings of the run; leave the other options out")
-            experiment = folder.config().experiment
-        else:
-            experiment = _found_again(experiment)
-            folder.require_new()
-        splits = load(
-            experiment.data,
-            root=self.root,
-            steps=experiment.steps or None,
-            seed=experiment.seed,
-            validation=experiment.validation,
-        )
-        if self.resume:
-            folder.config().require_fit(splits.test, experiment.data)
-        else:
-            folder.create(describe(experiment, splits))
-        with StopOnInterrupt() as stop:
-            with progress_bar(_console, experiment) as bar:
-                summary = train(folder, splits, resume=bool(self.resume), observer=bar, should_stop=stop)
-            if summary is None:
-                _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
-                return 130
-            report = write_report([folder])  # takes a second, so an interrupt lets it finish
-        _console.print(
-            f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f}"
-            f"{f' (target {experiment.density:g})' if experiment.density else ''}, {summary['seconds']:.0f} s",
-            soft_wrap=True,
-        )
-        print(report)
-        return 0
+        with joined() as workers:
+            first = not workers.rank
+            folder = RunFolder(agreed(str(self.resume or self.out or _new_folder(experiment)), workers))
+            if self.resume:
+                if self.out or self.config or experiment != recipe():
+                    raise ValueError("resume goes on with the settings of the run; leave the other options out")
+                experiment = folder.config().experiment
+            else:
+                experiment = _found_again(experiment)
+                folder.require_new()
+            splits = load(
+                experiment.data,
+                root=self.root,
+                steps=experiment.steps or None,
+                seed=experiment.seed,
+                validation=experiment.validation,
+            )
+            wait(workers)
+            if self.resume:
+                folder.config().require_fit(splits.test, experiment.data)
+            elif first:
+                folder.create(describe(experiment, splits))
+            wait(workers)
+            with StopOnInterrupt() as stop:
+                with progress_bar(_console, experiment) if first else contextlib.nullcontext() as bar:
+                    summary = train(
+                        folder,
+                        splits,
+                        resume=bool(self.resume),
+                        observer=bar,
+                        should_stop=any_of(workers, stop),
+                        workers=workers,
+                    )
+                if first:
+                    return _conclude(folder, experiment, summary)
+                return 130 if summary is None else 0
+
+
+def _conclude(folder: RunFolder, experiment: Experiment, summary: dict[str, Any] | None) -> int:
+    """Say how it went; a report of a run that came to its end."""
+    from bregma.report import write_report
+
+    if summary is None:
+        _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
+        return 130
+    report = write_report([folder])  # takes a second, so an interrupt lets it finish
+    _console.print(
+        f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f}"
+        f"{f' (target {experiment.density:g})' if experiment.density else ''}, {summary['seconds']:.0f} s",
+        soft_wrap=True,
+    )
+    print(report)
+    return 0
 
 
 def recommended(words: Sequence[str]) -> Experiment:
