@@ -1,17 +1,22 @@
 """``bregma train``."""
 
 import argparse
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from bregma.cli.interrupt import StopOnInterrupt
 from bregma.cli.options import MaybePath
 from bregma.runs.experiment import METHODS, Experiment, recipe
+
+if TYPE_CHECKING:
+    from bregma.interop.tensorboard import TensorBoard
 
 _console = Console(stderr=True, highlight=False)
 
@@ -24,11 +29,13 @@ class Train(Experiment):
         out: run folder to make; "runs/DATA-METHOD-SEED-TIME" if not given.
         resume: run folder to go on with, instead of all other options.
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
+        tensorboard: write event files to the folder tensorboard of the run, for TensorBoard.
     """
 
     out: MaybePath = None
     resume: MaybePath = None
     root: MaybePath = None
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         """Nothing: the settings are checked by `experiment`, since the parser would hide the one line in a box."""
@@ -43,11 +50,12 @@ class Train(Experiment):
         from bregma.data import load
         from bregma.report import write_report
         from bregma.runs.folder import RunFolder, describe
-        from bregma.runs.loop import train
-        from bregma.runs.progress import ProgressBar
+        from bregma.runs.loop import Observer, train
+        from bregma.runs.progress import ProgressBar, Together
 
         experiment = self.experiment()
         folder = RunFolder(self.resume or self.out or _new_folder(experiment))
+        board = self._board(folder.path)
         if self.resume:
             if self.out or experiment != recipe():
                 raise ValueError("resume goes on with the settings of the run; leave the other options out")
@@ -61,8 +69,10 @@ class Train(Experiment):
         else:
             folder.create(describe(experiment, splits))
         with StopOnInterrupt() as stop:
-            with ProgressBar(_console, experiment) as bar:
-                summary = train(folder, splits, resume=bool(self.resume), observer=bar, should_stop=stop)
+            with contextlib.ExitStack() as watching:
+                bar = watching.enter_context(ProgressBar(_console, experiment))
+                observer: Observer = Together([bar, watching.enter_context(board)]) if board else bar
+                summary = train(folder, splits, resume=bool(self.resume), observer=observer, should_stop=stop)
             if summary is None:
                 _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
                 return 130
@@ -74,6 +84,17 @@ class Train(Experiment):
         )
         print(report)
         return 0
+
+    def _board(self, path: Path) -> "TensorBoard | None":
+        """What writes for TensorBoard, if asked for."""
+        if not self.tensorboard:
+            return None
+        from bregma.interop.tensorboard import TensorBoard
+
+        try:
+            return TensorBoard(path / "tensorboard")
+        except ImportError as error:
+            raise ValueError(str(error)) from error
 
 
 def recommended(words: Sequence[str]) -> Experiment:

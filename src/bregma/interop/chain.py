@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bregma.admm import ADMMClassifier, Convolution
-from bregma.nn import LIF, DelRec, Readout, SpikingMLP, SpikingSequential
+from bregma.nn import LIF, DelRec, Readout, SpikeLinear, SpikingMLP, SpikingSequential
 
 Network = nn.Module | ADMMClassifier
 
@@ -92,9 +92,9 @@ def _of_admm(model: ADMMClassifier) -> SpikingSequential:
             layers[f"hidden_{index}_conv"] = _convolution(hidden, weight, channels)
             channels = hidden.channels
         else:
-            layers[f"hidden_{index}_linear"] = dense(weight, None)
+            layers[f"hidden_{index}_linear"] = dense(weight, None, SpikeLinear)
         layers[f"hidden_{index}_neurons"] = LIF(model.decay, model.threshold, detach_reset=True)
-    layers["readout_linear"] = dense(weights[-1], None)
+    layers["readout_linear"] = dense(weights[-1], None, SpikeLinear)
     layers["readout_integrators"] = Readout(model.decay)
     return SpikingSequential(layers, score="last")
 
@@ -105,9 +105,9 @@ def _convolution(layer: Convolution, weight: Tensor, channels: int) -> nn.Conv2d
     return conv
 
 
-def dense(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """An ``nn.Linear`` of copies of its tensors, weight (n, inputs) and bias (n,)."""
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+def dense(weight: Tensor, bias: Tensor | None, kind: type[nn.Linear] = nn.Linear) -> nn.Linear:
+    """An ``nn.Linear``, or a kind of it, of copies of its tensors, weight (n, inputs) and bias (n,)."""
+    linear = kind(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
         linear.bias = nn.Parameter(bias.detach().clone())
