@@ -10,11 +10,11 @@ from bregma.data import load
 from bregma.interop.snntorch import run, to_snntorch
 
 
-def main(iterations: int = 30) -> dict[str, float]:
+def main(iterations: int = 10) -> dict[str, float]:
     """Train on the digits; accuracy here and in snnTorch on test digits, and how often both say the same."""
     data = load("digits", steps=10)
     x, labels = data.train.__getitems__(list(range(len(data.train))))
-    model = ADMMClassifier(hidden=(128,), iterations=iterations, warming=10, init="forward")
+    model = ADMMClassifier(hidden=(256,), iterations=iterations, warming=10, sigma=1e-4, init="forward")
     model.fit(x.flatten(2), labels.numpy())
 
     x, labels = data.test.__getitems__(list(range(len(data.test))))

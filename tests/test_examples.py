@@ -1,11 +1,22 @@
 """Every example runs to its end and does what it says."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
 import pytest
 
+import bregma.data
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _digits_once():
+    """The examples share one copy of the data, whose simulation takes most of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bregma.data, "load", functools.cache(bregma.data.load))
+        yield
 
 
 def example(name, *needed):
