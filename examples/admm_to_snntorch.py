@@ -1,25 +1,27 @@
-"""A network trained by ADMM, without a gradient, that then runs in snnTorch.
+"""A network trained by ADMM, without backpropagation, that then runs in snnTorch.
 
 python examples/admm_to_snntorch.py
 """
 
 import torch
 
-from bregma import ADMMClassifier
-from bregma.data import load
+from bregma.admm import ConsistentADMM
+from bregma.data import collate, load
 from bregma.interop.snntorch import run, to_snntorch
 
 
-def main(iterations: int = 10) -> dict[str, float]:
+def main(epochs: int = 10) -> dict[str, float]:
     """Train on the digits; accuracy here and in snnTorch on test digits, and how often both say the same."""
+    torch.manual_seed(0)
     data = load("digits", steps=10)
-    x, labels = data.train.__getitems__(list(range(len(data.train))))
-    model = ADMMClassifier(hidden=(256,), iterations=iterations, warming=10, sigma=1e-4, init="forward")
-    model.fit(x.flatten(2), labels.numpy())
+    solver = ConsistentADMM((128,), inputs=800, classes=10)
+    for _ in range(epochs):
+        for x, labels in torch.utils.data.DataLoader(data.train, 128, shuffle=True, collate_fn=collate):
+            solver.step(x.flatten(2), torch.eye(10)[labels])
 
     x, labels = data.test.__getitems__(list(range(len(data.test))))
-    ours = torch.from_numpy(model.predict(x.flatten(2)))
-    net = to_snntorch(model)  # Linear, Leaky, Linear, Leaky: see print(net)
+    ours = solver.scores(x.flatten(2)).argmax(1)
+    net = to_snntorch(solver)  # Linear, Leaky, Linear, Leaky: see print(net)
     with torch.no_grad():
         _, membranes = run(net, x)
     theirs = membranes[-1].argmax(1)

@@ -46,8 +46,9 @@ def test_adabreg_at_home(name, needed):
 
 
 def test_admm_to_snntorch():
-    result = example("admm_to_snntorch", "snntorch").main(iterations=4)
+    result = example("admm_to_snntorch", "snntorch").main(epochs=4)
     assert result["agreement"] > 0.99
+    assert result["accuracy"] > 0.7
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning warns of workers, of the GPU that is not there ...

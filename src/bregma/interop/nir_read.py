@@ -109,7 +109,7 @@ def _decay(step: Step, dt: float) -> Tensor:
         raise ValueError(f"{step.name}: tau must be >= dt = {dt:g}, got {np.min(node.tau):g}")
     kept = node.metadata.get("decay")
     if kept is not None and np.allclose(np.broadcast_to(kept, values.size), values.ravel(), rtol=0, atol=1e-6):
-        return _tensor(kept if bool(node.metadata["per_neuron"]) else np.reshape(kept, ()))
+        return _tensor(kept if bool(node.metadata.get("per_neuron", True)) else np.reshape(kept, ()))
     return _collapsed(_tensor(values).to(torch.get_default_dtype()))
 
 
