@@ -60,6 +60,25 @@ def test_without_the_library_nothing_is_made(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_solver_has_lists_and_no_loss_per_step(tmp_path):
+    pytest.importorskip("tensorboard")
+    from bregma.interop.tensorboard import TensorBoard
+
+    with TensorBoard(tmp_path) as board:
+        board.start(0, 2)
+        board.step()
+        board.epoch(
+            {"epoch": 1, "train_loss": 0.5, "solver": {"lagrangian": 2.0, "residuals": [3.0, 4.0], "name": "x"}}
+        )
+    assert scalars(tmp_path) == {
+        "loss/train_loss": [(1, 0.5)],
+        "solver/lagrangian": [(1, 2.0)],
+        "solver/residuals/0": [(1, 3.0)],
+        "solver/residuals/1": [(1, 4.0)],
+    }
+
+
 def test_observers_together_hear_the_same():
     heard = []
 

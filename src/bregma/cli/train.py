@@ -50,8 +50,9 @@ class Train(Experiment):
         from bregma.data import load
         from bregma.report import write_report
         from bregma.runs.folder import RunFolder, describe
-        from bregma.runs.loop import Observer, train
-        from bregma.runs.progress import ProgressBar, Together
+        from bregma.runs.loop import train
+        from bregma.runs.progress import Together, progress_bar
+        from bregma.runs.record import Observer
 
         experiment = self.experiment()
         folder = RunFolder(self.resume or self.out or _new_folder(experiment))
@@ -70,7 +71,7 @@ class Train(Experiment):
             folder.create(describe(experiment, splits))
         with StopOnInterrupt() as stop:
             with contextlib.ExitStack() as watching:
-                bar = watching.enter_context(ProgressBar(_console, experiment))
+                bar = watching.enter_context(progress_bar(_console, experiment))
                 observer: Observer = Together([bar, watching.enter_context(board)]) if board else bar
                 summary = train(folder, splits, resume=bool(self.resume), observer=observer, should_stop=stop)
             if summary is None:

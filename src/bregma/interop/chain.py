@@ -70,7 +70,7 @@ def _of_mlp(net: SpikingMLP) -> SpikingSequential:
         layers[f"hidden_{index}_neurons"] = layer.get_submodule("neurons")
     layers["readout_linear"] = net.readout.linear
     layers["readout_integrators"] = net.readout.integrators
-    return SpikingSequential(layers, score="mean")
+    return SpikingSequential(layers, score=net.score)
 
 
 def _of_delrec(net: DelRec) -> SpikingSequential:

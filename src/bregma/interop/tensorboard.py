@@ -40,18 +40,27 @@ class TensorBoard:
         self._writer = writer(str(self._folder), purge_step=done + 1)
         self._step = done
 
-    def step(self, loss: float) -> None:
-        """Write the loss of an optimizer step."""
+    def step(self, loss: float | None = None) -> None:
+        """Write the loss of an optimizer step; a solver has none."""
         self._step += 1
-        self._writer.add_scalar("loss/step", loss, self._step)
+        if loss is not None:
+            self._writer.add_scalar("loss/step", loss, self._step)
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Write a line of ``metrics.jsonl`` at the step that ended the epoch."""
         for name, value in row.items():
             if isinstance(value, dict):
-                for layer, own in value.items():
-                    self._writer.add_scalar(f"{name}/{layer}", own, self._step)
+                for part, own in value.items():
+                    self._add(f"{name}/{part}", own)
             elif name != "epoch":
                 group = "accuracy" if "accuracy" in name else "loss" if "loss" in name else "run"
                 self._writer.add_scalar(f"{group}/{name}", float(value), self._step)
         self._writer.flush()
+
+    def _add(self, tag: str, value: Any) -> None:
+        """Write a number, or the numbers of a list, one per layer."""
+        if isinstance(value, list):
+            for index, own in enumerate(value):
+                self._writer.add_scalar(f"{tag}/{index}", own, self._step)
+        elif isinstance(value, (int, float)):
+            self._writer.add_scalar(tag, value, self._step)
