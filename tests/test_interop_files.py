@@ -19,6 +19,8 @@ from bregma.dynamics import Triangle
 from bregma.interop.chain import as_sequential
 from bregma.interop.state import read_state, write_state
 from bregma.nn import LIF, SpikingMLP, SpikingSequential
+from bregma.runs.build import build_network
+from bregma.runs.experiment import recipe
 from bregma.runs.loop import train
 
 
@@ -79,6 +81,15 @@ def test_export_state(finished, splits, capsys):
     assert capsys.readouterr().out.strip() == str(path)
     x = splits.test.frames(np.arange(10))
     assert torch.equal(read_state(path)(x.flatten(2)), best_network(finished, splits)(x))
+
+
+def test_a_run_of_admm_is_exported_as_well(tmp_path, splits):
+    config = start(tmp_path / "admm", splits, recipe("digits", "admm", hidden=(8,))).config()
+    net, path = build_network(config), tmp_path / "net.safetensors"
+    write_state(net, path)
+    x = splits.test.frames(np.arange(10))
+    assert read_state(path).score == "last"
+    assert torch.equal(read_state(path)(x.flatten(2)), net(x))
 
 
 def test_export_nir(finished, splits, tmp_path, capsys):

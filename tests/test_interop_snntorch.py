@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bregma import ADMMClassifier
-from bregma.admm import Convolution
+from bregma.admm import ConsistentADMM, ConsistentSettings, Convolution
 from bregma.dynamics import ATan, Box, FastSigmoid, Triangle, use_backend
 from bregma.interop.chain import as_sequential
 from bregma.nn import LIF, DelayedRecurrentLIF, DelRec, Readout, Record, RecurrentLIF, SpikingMLP, SpikingSequential
@@ -214,6 +214,22 @@ def test_what_admm_trained_runs_in_snntorch(hidden):
         scores = run(to_snntorch(model), given)[1][-1].numpy()
     np.testing.assert_allclose(scores, model.decision_function(x), rtol=1e-4, atol=1e-5)
     assert np.array_equal(scores.argmax(1), model.predict(x))
+
+
+@pytest.mark.parametrize("readout", ["last", "mean"])
+def test_what_the_consistent_solver_trained_runs_in_snntorch(readout):
+    y = torch.arange(30) % 3
+    x = (torch.rand(8, 30, 12, generator=torch.Generator().manual_seed(0)) < 0.1 + 0.2 * y[:, None]).float()
+    solver = ConsistentADMM((10, 8), 12, 3, ConsistentSettings(readout=readout))
+    with pytest.raises(ValueError, match="without weights"):
+        as_sequential(solver)
+    for _ in range(3):
+        solver.step(x, torch.eye(3)[y])
+    with torch.no_grad():
+        torch.testing.assert_close(as_sequential(solver)(x), solver.scores(x), rtol=1e-4, atol=1e-4)
+        _, membranes = run(to_snntorch(solver), x)
+    scores = membranes[-1] if readout == "last" else membranes.mean(0)
+    torch.testing.assert_close(scores, solver.scores(x), rtol=1e-4, atol=1e-4)
 
 
 REFUSED = {

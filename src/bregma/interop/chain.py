@@ -9,10 +9,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bregma.admm import ADMMClassifier, Convolution
-from bregma.nn import LIF, DelRec, Readout, SpikingMLP, SpikingSequential
+from bregma.admm import ADMMClassifier, ConsistentADMM, Convolution
+from bregma.admm.synapses import Dense
+from bregma.nn import LIF, DelRec, Readout, SpikeLinear, SpikingMLP, SpikingSequential
 
-Network = nn.Module | ADMMClassifier
+Network = nn.Module | ADMMClassifier | ConsistentADMM
 
 
 def as_sequential(net: Network) -> SpikingSequential:
@@ -22,8 +23,8 @@ def as_sequential(net: Network) -> SpikingSequential:
     arrays and copied.) The dropout of `DelRec` is left out, so the result is that network in evaluation.
 
     Args:
-        net: a `SpikingMLP`, a `DelRec` network, a fitted `ADMMClassifier`, a `SpikingSequential` or an
-            ``nn.Sequential``.
+        net: a `SpikingMLP`, a `DelRec` network, a fitted `ADMMClassifier`, a `ConsistentADMM` of dense layers after its
+            first step, a `SpikingSequential` or an ``nn.Sequential``.
 
     Returns:
         The chain. That of a classifier with convolutions takes frames (T, B, channels, height, width), others flatten
@@ -31,6 +32,7 @@ def as_sequential(net: Network) -> SpikingSequential:
 
     Raises:
         TypeError: any other network; make a `SpikingSequential` of its layers.
+        ValueError: a `ConsistentADMM` without weights yet, or with layers that are not dense.
         sklearn.exceptions.NotFittedError: an `ADMMClassifier` before ``fit``.
 
     Example:
@@ -51,11 +53,13 @@ def as_sequential(net: Network) -> SpikingSequential:
         return _of_delrec(net)
     if isinstance(net, ADMMClassifier):
         return _of_admm(net)
+    if isinstance(net, ConsistentADMM):
+        return _of_consistent(net)
     if isinstance(net, nn.Sequential):
         return SpikingSequential(OrderedDict(net.named_children()))
     raise TypeError(
-        "net must be a SpikingMLP, DelRec, ADMMClassifier or a sequence of layers (bregma.nn.SpikingSequential), "
-        f"got {type(net).__name__}"
+        "net must be a SpikingMLP, DelRec, ADMMClassifier, ConsistentADMM or a sequence of layers "
+        f"(bregma.nn.SpikingSequential), got {type(net).__name__}"
     )
 
 
@@ -66,7 +70,7 @@ def _of_mlp(net: SpikingMLP) -> SpikingSequential:
         layers[f"hidden_{index}_neurons"] = layer.get_submodule("neurons")
     layers["readout_linear"] = net.readout.linear
     layers["readout_integrators"] = net.readout.integrators
-    return SpikingSequential(layers, score="mean")
+    return SpikingSequential(layers, score=net.score)
 
 
 def _of_delrec(net: DelRec) -> SpikingSequential:
@@ -92,11 +96,26 @@ def _of_admm(model: ADMMClassifier) -> SpikingSequential:
             layers[f"hidden_{index}_conv"] = _convolution(hidden, weight, channels)
             channels = hidden.channels
         else:
-            layers[f"hidden_{index}_linear"] = dense(weight, None)
+            layers[f"hidden_{index}_linear"] = dense(weight, None, SpikeLinear)
         layers[f"hidden_{index}_neurons"] = LIF(model.decay, model.threshold, detach_reset=True)
-    layers["readout_linear"] = dense(weights[-1], None)
+    layers["readout_linear"] = dense(weights[-1], None, SpikeLinear)
     layers["readout_integrators"] = Readout(model.decay)
     return SpikingSequential(layers, score="last")
+
+
+def _of_consistent(solver: ConsistentADMM) -> SpikingSequential:
+    if not solver.weights:
+        raise ValueError("net must have done a step, got a ConsistentADMM without weights")
+    for index, synapses in enumerate(solver.synapses):
+        if type(synapses) is not Dense:
+            raise ValueError(f"net must have dense layers, got {type(synapses).__name__} in hidden layer {index}")
+    constants, layers = solver.settings.constants, OrderedDict[str, nn.Module]()
+    for index, weight in enumerate(solver.weights[:-1]):
+        layers[f"hidden_{index}_linear"] = dense(weight, None, SpikeLinear)
+        layers[f"hidden_{index}_neurons"] = LIF(constants.decay, constants.threshold, detach_reset=True)
+    layers["readout_linear"] = dense(solver.weights[-1], None, SpikeLinear)
+    layers["readout_integrators"] = Readout(constants.decay)
+    return SpikingSequential(layers, score=solver.settings.readout)
 
 
 def _convolution(layer: Convolution, weight: Tensor, channels: int) -> nn.Conv2d:
@@ -105,9 +124,9 @@ def _convolution(layer: Convolution, weight: Tensor, channels: int) -> nn.Conv2d
     return conv
 
 
-def dense(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """An ``nn.Linear`` of copies of its tensors, weight (n, inputs) and bias (n,)."""
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+def dense(weight: Tensor, bias: Tensor | None, kind: type[nn.Linear] = nn.Linear) -> nn.Linear:
+    """An ``nn.Linear``, or a kind of it, of copies of its tensors, weight (n, inputs) and bias (n,)."""
+    linear = kind(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
         linear.bias = nn.Parameter(bias.detach().clone())

@@ -10,18 +10,21 @@ the convention of snnTorch and Norse. Its inverse, ``decay = 1 - dt/tau``, is ex
 float64 is rounded, so each node carries its decay in its metadata too, and that is used as long as it agrees with tau.
 A decay of 1 has no tau: such layers become ``IF`` and ``I`` with ``R = 1/dt``.
 
-======================== ================================================ ============================================
-bregma                   NIR                                              not held by NIR, kept as metadata
-======================== ================================================ ============================================
+======================== ====================================== ==================================================
+bregma                   NIR                                    not held by NIR, kept as metadata
+======================== ====================================== ==================================================
 ``Linear``               ``Affine``, or ``Linear`` without bias
-``Conv2d``, ``AvgPool2d``  ``Conv2d``, ``AvgPool2d`` or ``SumPool2d``
+``Conv2d``               ``Conv2d``
+``AvgPool2d``            ``AvgPool2d``, ``SumPool2d``
 batch normalisation      folded into the layer before it
-``LIF``                  ``LIF``, ``IF``                                  a reset other than to zero, ``strict=False``,
-                                                                          surrogate, ``detach_reset``
-``RecurrentLIF``         the same, and a loop through ``Linear``
-``DelayedRecurrentLIF``  the same, and ``Delay`` before ``Linear``        a spread above zero
-``Readout``              ``LI``, ``I``                                    how scores follow from the membrane
-======================== ================================================ ============================================
+``LIF``                  ``LIF``, ``IF``                        a reset other than to zero, ``strict=False``,
+                                                                surrogate, ``detach_reset``
+``RecurrentLIF``         the same, with a loop through
+                         ``Linear``
+``DelayedRecurrentLIF``  the same, with ``Delay`` before        a spread above zero
+                         ``Linear``
+``Readout``              ``LI``, ``I``                          how scores follow from the membrane
+======================== ====================================== ==================================================
 
 A loop takes one step, and a ``Delay`` adds ``delays * dt`` to it. All parameters have the full shape of their layer.
 """

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bregma.dynamics import ATan, Box, FastSigmoid, Surrogate, Triangle
 from bregma.interop.chain import dense
 from bregma.interop.nir_wiring import Step, chain_of
-from bregma.nn import LIF, DelayedRecurrentLIF, Readout, RecurrentLIF
+from bregma.nn import LIF, DelayedRecurrentLIF, Readout, RecurrentLIF, SpikeLinear
 
 Layers = OrderedDict[str, nn.Module]
 
@@ -27,7 +27,7 @@ def read_graph(graph: Any, dt: float, nir: Any) -> Layers:
     for step in chain_of(graph, nir):
         node, key = step.node, step.key
         if isinstance(node, nir.Affine | nir.Linear):
-            layers[key] = dense(_weight(step.name, node.weight), _tensor(node.bias) if hasattr(node, "bias") else None)
+            layers[key] = _dense(step)
         elif isinstance(node, nir.Conv2d):
             layers[key] = _conv(node)
         elif isinstance(node, nir.AvgPool2d | nir.SumPool2d):
@@ -53,6 +53,12 @@ def _weight(name: str, array: NDArray[Any]) -> Tensor:
     if np.ndim(array) != 2:
         raise ValueError(f"{name}: weight must be a matrix, got shape {np.shape(array)}")
     return _tensor(array)
+
+
+def _dense(step: Step) -> nn.Linear:
+    bias = _tensor(step.node.bias) if hasattr(step.node, "bias") else None
+    kind = SpikeLinear if bool(step.node.metadata.get("events", False)) else nn.Linear
+    return dense(_weight(step.name, step.node.weight), bias, kind)
 
 
 def _conv(node: Any) -> nn.Conv2d:
@@ -103,7 +109,7 @@ def _decay(step: Step, dt: float) -> Tensor:
         raise ValueError(f"{step.name}: tau must be >= dt = {dt:g}, got {np.min(node.tau):g}")
     kept = node.metadata.get("decay")
     if kept is not None and np.allclose(np.broadcast_to(kept, values.size), values.ravel(), rtol=0, atol=1e-6):
-        return _tensor(kept if bool(node.metadata["per_neuron"]) else np.reshape(kept, ()))
+        return _tensor(kept if bool(node.metadata.get("per_neuron", True)) else np.reshape(kept, ()))
     return _collapsed(_tensor(values).to(torch.get_default_dtype()))
 
 
@@ -181,7 +187,7 @@ def _absorb(step: Step, layers: Layers) -> None:
     if key is None or not isinstance(before, nn.Linear):
         raise ValueError(f"{step.name}: a recurrent bias needs an Affine or Linear before the neurons that can take it")
     own = torch.zeros_like(before.weight[:, 0]) if before.bias is None else before.bias.detach()
-    layers[key] = dense(before.weight, own + _tensor(bias))
+    layers[key] = dense(before.weight, own + _tensor(bias), type(before))
 
 
 def _readout(step: Step, layers: Layers, dt: float) -> Readout:
@@ -193,7 +199,7 @@ def _readout(step: Step, layers: Layers, dt: float) -> Readout:
             raise ValueError(f"{step.name}: R dt / tau must be 1 unless an Affine or Linear before it can take it")
         weight = (gain[:, None] * before.weight.detach()).to(before.weight.dtype)
         bias = None if before.bias is None else (gain * before.bias.detach()).to(before.bias.dtype)
-        layers[key] = dense(weight, bias)
+        layers[key] = dense(weight, bias, type(before))
     return Readout(_decay(step, dt))
 
 

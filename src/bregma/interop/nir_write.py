@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from bregma import __version__
 from bregma.dynamics import ATan, Box, FastSigmoid, Surrogate, Triangle
 from bregma.interop.chain import folded
-from bregma.nn import LIF, DelayedRecurrentLIF, Readout, RecurrentLIF, SpikingSequential
+from bregma.nn import LIF, DelayedRecurrentLIF, Readout, RecurrentLIF, SpikeLinear, SpikingSequential
 
 Shape = tuple[int, ...]
 
@@ -69,7 +69,7 @@ class _Writer:
         if isinstance(module, nn.Linear):
             if len(self.shape) > 1:
                 self._append(f"{name}_flatten", *self._flatten())
-            self._append(name, self._dense(module.weight, module.bias), (module.out_features,))
+            self._append(name, self._dense(module, module.weight, module.bias), (module.out_features,))
             self._foldable = name, module
         elif isinstance(module, nn.Conv2d):
             self._append(name, *self._conv(name, module))
@@ -96,10 +96,11 @@ class _Writer:
         self.edges.append((self.last, name))
         self.last, self.shape = name, shape
 
-    def _dense(self, weight: Tensor, bias: Tensor | None) -> Any:
+    def _dense(self, module: nn.Linear, weight: Tensor, bias: Tensor | None) -> Any:
+        metadata = {"events": True} if isinstance(module, SpikeLinear) else {}  # it sums in another order
         if bias is None:
-            return self.nir.Linear(weight=_array(weight))
-        return self.nir.Affine(weight=_array(weight), bias=_array(bias))
+            return self.nir.Linear(weight=_array(weight), metadata=metadata)
+        return self.nir.Affine(weight=_array(weight), bias=_array(bias), metadata=metadata)
 
     def _conv(self, name: str, module: nn.Conv2d) -> tuple[Any, Shape]:
         if module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
@@ -139,7 +140,7 @@ class _Writer:
         before, layer = foldable
         weight, bias = folded(layer, norm)
         if isinstance(layer, nn.Linear):
-            self.nodes[before] = self._dense(weight, bias)
+            self.nodes[before] = self._dense(layer, weight, bias)
             return
         node = self.nodes[before]
         node.weight, node.bias, node.metadata = _array(weight), _array(bias), {"bias": True}
