@@ -2,12 +2,13 @@ r"""TargetDensity: sparse training to a density that is named, by Bregman iterat
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bregma.nn.populations import Population
 from bregma.optim.sparsifier import Sparsifier
 from bregma.prox import thresholds
 
@@ -47,7 +48,7 @@ class TargetDensity(Sparsifier):
     Args:
         optimizer: ``torch.optim.Adam`` or any other (see ``metric``). Which of its parameters are weights:
             :class:`bregma.optim.Sparsifier`. Weight decay acts on the dual.
-        density: share of the weights that is left in the end, in (0, 1].
+        density: share of the weights that is left in the end, in (0, 1]; of the neurons with ``structure="neurons"``.
         total_steps: optimiser steps of the whole training.
         ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: 0.75.
         every: steps from one threshold to the next; the density is exact at the end of the ramp whatever this is.
@@ -57,12 +58,17 @@ class TargetDensity(Sparsifier):
             score is then ``|v|``. Default: "adam".
         allocation: ``"global"``, ``"uniform"`` or ``"erk"``, as in :class:`bregma.optim.Sparsifier`. Default: "global".
         neuron_floor: inputs that each output of each weight tensor keeps at least. Default: 0.
-        layer_floor: share of each weight tensor that is kept at least. Default: 0.
+        layer_floor: share of each weight tensor, or of the neurons of each layer, that is kept at least. Default: 0.
+        structure: what stays or goes as a whole. ``"weights"``; ``"neurons"``: hidden neurons, or channels, with all
+            their weights, biases and delays, ``density`` being the share of the hidden neurons; ``"2:4"`` or any
+            ``"n:m"``: at the end at most n of each m consecutive inputs of an output, ``density`` being n / m or less;
+            or a sequence of :class:`bregma.nn.Population`. Default: "weights".
+        net: the network, needed for ``structure="neurons"``. Default: None.
 
     Attributes:
         lam: the present threshold, a float, the highest of all if layers or neurons have their own.
         delta: the present scale; above about 6 the network is being torn apart.
-        density: share of weights that the mask lets through now.
+        density: share of the weights, or neurons, that the mask lets through now.
         frozen: whether the mask is final.
 
     Raises:
@@ -101,6 +107,8 @@ class TargetDensity(Sparsifier):
         allocation: str = "global",
         neuron_floor: int = 0,
         layer_floor: float = 0.0,
+        structure: str | Sequence[Population] = "weights",
+        net: nn.Module | None = None,
     ) -> None:
         check_metric(optimizer, metric)
         if prox not in thresholds.PROXES:
@@ -114,6 +122,8 @@ class TargetDensity(Sparsifier):
             allocation=allocation,
             neuron_floor=neuron_floor,
             layer_floor=layer_floor,
+            structure=structure,
+            net=net,
         )
         if every is None:
             self.every = max(1, self.freeze_step // THRESHOLDS)
@@ -148,18 +158,17 @@ class TargetDensity(Sparsifier):
             self.dual = self.cut = self._scratch = None
 
     def _threshold(self, dual: Tensor) -> Tensor:
-        """Choose the mask and lam of this step; return the thresholds ``lam / omega``."""
-        score = torch.abs(dual, out=self._room(dual))
-        if self._metric == "none":
-            self.mask, lam = self.select(score, self.scheduled_density())
-            cut = lam.expand_as(dual).contiguous()
-        else:
-            omega = self.metric(out=self.cut)
-            self.mask, lam = self.select(score.mul_(omega), self.scheduled_density())
-            # A weight that never had a gradient has omega 0; if it stays, then because all do and lam is 0 too.
-            cut = torch.div(lam, omega, out=omega).nan_to_num_(nan=0.0, posinf=math.inf)
+        """Choose the mask and lam of this step; return what the proximal map takes until the next one."""
+        omega = self._omega(self.cut)
+        score = torch.abs(dual, out=self._room(dual)).mul_(omega)
+        keep = self.structure.keep(self.scheduled_density())
+        self.mask, lam, cut = self.structure.threshold(score, omega, keep, self.prox)
         self.lam = float(lam.max())
         return cut
+
+    def _omega(self, out: Tensor | None) -> Tensor:
+        """Return what the score is of a dual of 1, flat."""
+        return self.metric(out) if self._metric == "adam" else torch.ones_like(self.mask, dtype=self._dtype)
 
     def _room(self, dual: Tensor) -> Tensor:
         if self._scratch is None:
@@ -168,7 +177,7 @@ class TargetDensity(Sparsifier):
 
     def _write(self, dual: Tensor, cut: Tensor) -> None:
         # At the threshold itself rounding may leave what the mask does not.
-        x = thresholds.PROXES[self.prox](dual, cut, self._room(dual)).mul_(self._numbers())
+        x = self.structure.shrink(dual, cut, self.prox, self._room(dual)).mul_(self._numbers())
         if self.due():
             self.delta = float(thresholds.norm_ratio(dual, x))
         for w, part in zip(self.weights, self._views(x.mul_(self.delta)), strict=True):
