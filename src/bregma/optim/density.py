@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bregma.nn.populations import Population
+from bregma.optim.cost import COSTS, PresynapticRates
 from bregma.optim.sparsifier import Sparsifier
 from bregma.prox import thresholds
 
@@ -63,7 +64,10 @@ class TargetDensity(Sparsifier):
             their weights, biases and delays, ``density`` being the share of the hidden neurons; ``"2:4"`` or any
             ``"n:m"``: at the end at most n of each m consecutive inputs of an output, ``density`` being n / m or less;
             or a sequence of :class:`bregma.nn.Population`. Default: "weights".
-        net: the network, needed for ``structure="neurons"``. Default: None.
+        cost: ``"none"``; ``"synops"``: a connection costs the spikes that it carries, so the score is divided by the
+            root of the presynaptic firing rate, measured while training (:mod:`bregma.optim.cost`): fewer synaptic
+            operations at the same accuracy. Default: "none".
+        net: the network, needed for ``structure="neurons"`` and ``cost="synops"``. Default: None.
 
     Attributes:
         lam: the present threshold, a float, the highest of all if layers or neurons have their own.
@@ -92,7 +96,7 @@ class TargetDensity(Sparsifier):
         0.1
     """
 
-    _kept = ("dual", "cut", "lam", "delta")
+    _kept: tuple[str, ...] = ("dual", "cut", "lam", "delta")
 
     def __init__(
         self,
@@ -108,9 +112,14 @@ class TargetDensity(Sparsifier):
         neuron_floor: int = 0,
         layer_floor: float = 0.0,
         structure: str | Sequence[Population] = "weights",
+        cost: str = "none",
         net: nn.Module | None = None,
     ) -> None:
         check_metric(optimizer, metric)
+        if cost not in COSTS:
+            raise ValueError(f"cost must be one of {', '.join(COSTS)}, got {cost!r}")
+        if cost == "synops" and net is None:
+            raise ValueError("net must be given for cost 'synops', which measures how often its neurons fire")
         if prox not in thresholds.PROXES:
             raise ValueError(f"prox must be one of {', '.join(thresholds.PROXES)}, got {prox!r}")
         super().__init__(
@@ -133,7 +142,21 @@ class TargetDensity(Sparsifier):
         self.delta = 1.0
         self.dual: Tensor | None = None  # v, flat, from the first step to the freeze
         self.cut: Tensor | None = None  # lam / omega of each weight, flat, from the first threshold to the freeze
+        self._rates: PresynapticRates | None = None
+        if net is not None and cost == "synops":
+            self._rates = PresynapticRates(net, self.weights)
+            self._kept = (*self._kept, "rates")
         self._scratch: Tensor | None = None  # as large as the dual: fresh memory costs more than the arithmetic
+
+    @property
+    def rates(self) -> Tensor | None:
+        """Presynaptic firing rates, flat over the inputs of all weight tensors; None unless part of the cost."""
+        return None if self._rates is None else self._rates.rates
+
+    @rates.setter
+    def rates(self, value: Tensor) -> None:
+        if self._rates is not None:
+            self._rates.load(value)
 
     def _before(self) -> None:
         self.mask_gradients()
@@ -156,6 +179,8 @@ class TargetDensity(Sparsifier):
             self._write(self.dual, self.cut)
         if self.frozen:
             self.dual = self.cut = self._scratch = None
+            if self._rates is not None:
+                self._rates.close()
 
     def _threshold(self, dual: Tensor) -> Tensor:
         """Choose the mask and lam of this step; return what the proximal map takes until the next one."""
@@ -167,8 +192,9 @@ class TargetDensity(Sparsifier):
         return cut
 
     def _omega(self, out: Tensor | None) -> Tensor:
-        """Return what the score is of a dual of 1, flat."""
-        return self.metric(out) if self._metric == "adam" else torch.ones_like(self.mask, dtype=self._dtype)
+        """Return the score of a dual of 1, flat."""
+        omega = self.metric(out) if self._metric == "adam" else torch.ones_like(self.mask, dtype=self._dtype)
+        return omega if self._rates is None else omega.mul_(self._rates.weighting())
 
     def _room(self, dual: Tensor) -> Tensor:
         if self._scratch is None:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Method = Literal["adabreg", "adam", "linbreg", "proxsgd"]
 Schedule = Literal["cosine", "onecycle", "constant"]
+Cost = Literal["none", "synops"]
 Init = Literal["anchored", "shrink", "sparse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
@@ -25,6 +27,11 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init": (lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}"),
     "init_density": (lambda value: 0 < value <= 1, "in (0, 1]"),
     "density": (lambda value: 0 <= value <= 1, "in [0, 1], 0 for none"),
+    "structure": (
+        lambda value: re.fullmatch(r"weights|neurons|[1-9]\d*:[1-9]\d*", value) is not None,
+        "weights, neurons, or n:m as in 2:4",
+    ),
+    "cost": (lambda value: value in get_args(Cost), f"one of {', '.join(get_args(Cost))}"),
     "lam": _NOT_NEGATIVE,
     "shift": _NOT_NEGATIVE,
     "lr": _POSITIVE,
@@ -50,6 +57,10 @@ class Experiment:
         method: optimizer.
         density: share of the connections to be left, in (0, 1]: adabreg then trains from a dense start to exactly that
             share and chooses lam itself; penalty and init are ignored. 0: what lam makes of it.
+        structure: what stays or goes as a whole where a density is named. weights: every connection for itself;
+            neurons: hidden neurons, density being the share of them; 2:4 or any n:m: at most n of each m consecutive
+            inputs.
+        cost: what a connection costs where a density is named. none: all the same; synops: those of busy neurons more.
         lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam ignores it.
         penalty: penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns, nuclear,
             none; adam has none.
@@ -76,6 +87,8 @@ class Experiment:
     data: str = "digits"
     method: Method = "adabreg"
     density: float = 0.0
+    structure: str = "weights"
+    cost: Cost = "none"
     lam: float = 0.3
     penalty: str = "l1"
     init: Init = "sparse"
@@ -108,6 +121,9 @@ class Experiment:
                 raise ValueError(f"{name} must be {allowed}, got {value!r}")
         if self.density and self.method != "adabreg":
             raise ValueError(f"density needs the method adabreg, got {self.method}")
+        for name in ("structure", "cost"):
+            if not self.density and getattr(self, name) != getattr(type(self), name):
+                raise ValueError(f"{name} needs a density, got {getattr(self, name)!r} without one")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as ``config.toml`` holds them."""

@@ -70,7 +70,7 @@ class Session:
         self.optimizer = build_optimizer(self.net, self.experiment)
         self.batches = -(-len(splits.train) // self.experiment.batch_size)
         steps = self.batches * self.experiment.epochs
-        self.sparsifier = build_sparsifier(self.optimizer, self.experiment, steps)
+        self.sparsifier = build_sparsifier(self.net, self.optimizer, self.experiment, steps)
         self.schedule = build_schedule(self.optimizer, self.experiment, steps)
         self.progress = Progress()
 
@@ -223,6 +223,7 @@ def _end_epoch(session: Session) -> None:
             "nonzero": nonzero(session.net),
             "firing_rate": validation.firing_rate,
             "firing_rates": validation.firing_rates,
+            "synops": round(validation.synops, 1),
             "seconds": round(progress.seconds, 3),
         }
     )
@@ -262,6 +263,7 @@ def _finish(session: Session) -> dict[str, Any]:
         "nonzero": nonzero(net),
         "firing_rate": test.firing_rate,
         "firing_rates": test.firing_rates,
+        "synops": round(test.synops, 1),
         "seconds": round(progress.seconds, 3),
     }
     folder.write_summary(summary)

@@ -1,5 +1,5 @@
 """After training: how sparse a model is."""
 
-from bregma.sparsity.measure import density, layer_densities, nonzero, parameters
+from bregma.sparsity.measure import SynOps, density, layer_densities, nonzero, parameters, synops
 
-__all__ = ["density", "layer_densities", "nonzero", "parameters"]
+__all__ = ["SynOps", "density", "layer_densities", "nonzero", "parameters", "synops"]
