@@ -50,7 +50,7 @@ class Structure(ABC):
 
     @abstractmethod
     def shrink(self, dual: Tensor, cut: Tensor, prox: str, out: Tensor) -> Tensor:
-        """Return the proximal map of the dual, in ``out``; the mask is still to be applied."""
+        """Return the proximal map of the dual, in ``out``; what the mask does not mark is 0."""
 
     def silence_(self, mask: Tensor) -> None:  # noqa: B027  (most have nothing to do)
         """Set what belongs to a unit besides its weights to zero where the unit has gone, in place."""
@@ -97,10 +97,9 @@ class Weights(Structure):
         return mask, torch.cat([self._lams(q, m, lam).expand_as(q).flatten() for q, m, lam in rows])
 
     def threshold(self, score: Tensor, omega: Tensor, keep: int, prox: str) -> Threshold:
-        """Return mask, lam and the thresholds ``lam / omega`` of the weights."""
+        """Return mask, lam and the thresholds ``lam / omega`` of the weights, infinite for those that go."""
         mask, lam = self.select(score, keep)
-        # A weight that never had a gradient has omega 0; if it stays, then because all do and lam is 0 too.
-        return mask, lam, torch.div(lam, omega, out=omega).nan_to_num_(nan=0.0, posinf=math.inf)
+        return mask, lam, thresholds.cuts(omega, mask, lam)
 
     def shrink(self, dual: Tensor, cut: Tensor, prox: str, out: Tensor) -> Tensor:
         """Return the proximal map of every weight for itself."""

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bregma.prox import kernels
+
 #: How connections are shared out over the weight tensors.
 ALLOCATIONS = ("global", "uniform", "erk")
 
@@ -140,6 +142,11 @@ def top_mask(score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     if keep == n:
         return torch.ones_like(score, dtype=torch.bool), score.new_zeros(())
     lam = _kth_smallest(score, n - keep)
+    if kernels.fits(score):
+        mask, values = torch.empty_like(score, dtype=torch.bool), kernels.array(score)
+        missing = keep - kernels.mark_above(values, float(lam), kernels.array(mask))
+        kernels.mark_equal(values, float(lam), missing, kernels.array(mask))
+        return mask, lam
     mask = score > lam
     missing = keep - int(torch.count_nonzero(mask))
     if missing > 0:  # ties at lam
@@ -205,6 +212,35 @@ def row_lams(score: Tensor, mask: Tensor, lam: Tensor) -> Tensor:
     return torch.where(lifted, own, lam).view(-1, *[1] * (score.ndim - 1))
 
 
+def fourth_root(values: Tensor, scale: float, out: Tensor) -> None:
+    """Write ``(scale * values) ** (1 / 4)`` into ``out``.
+
+    >>> out = torch.empty(2)
+    >>> fourth_root(torch.tensor([8.0, 0.0]), 2.0, out)
+    >>> out
+    tensor([2., 0.])
+    """
+    if kernels.fits(values, out):
+        kernels.fourth_root(kernels.array(values), scale, kernels.array(out))
+    else:
+        torch.mul(values, scale, out=out).sqrt_().sqrt_()
+
+
+def cuts(omega: Tensor, mask: Tensor, lam: Tensor) -> Tensor:
+    """Return the thresholds ``lam / omega`` of what the mask marks and infinity for the rest, in place of omega.
+
+    A weight that never had a gradient has omega 0; if it stays, then because all do and lam is 0 too.
+
+    >>> cuts(torch.tensor([0.0, 2.0, 4.0]), torch.tensor([True, True, False]), torch.tensor(0.0))
+    tensor([0., 0., inf])
+    """
+    if kernels.fits(omega) and lam.numel() == 1:
+        kernels.cuts(kernels.array(omega), kernels.array(mask), float(lam))
+        return omega
+    torch.div(lam, omega, out=omega).nan_to_num_(nan=0.0, posinf=math.inf)
+    return torch.where(mask, omega, math.inf)
+
+
 def soft(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
     """Return ``sign(v) * max(|v| - threshold, 0)``; the threshold is one per weight and may be infinite.
 
@@ -213,6 +249,10 @@ def soft(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
     >>> soft(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.5, 0.5, 1.0]))
     tensor([ 0.5000,  0.0000, -2.0000])
     """
+    out = torch.empty_like(dual) if out is None else out
+    if kernels.fits(dual, threshold, out):
+        kernels.soft(*map(kernels.array, (dual, threshold, out)))
+        return out
     x = torch.abs(dual, out=out).sub_(threshold)
     return torch.copysign(x.clamp_(min=0.0), dual, out=x)
 
@@ -227,8 +267,13 @@ def firm(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
     >>> firm(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.75, 0.5, 1.0]))
     tensor([ 0.5000,  0.0000, -3.0000])
     """
+    slope = FIRM_GAMMA / (FIRM_GAMMA - 1.0)
+    out = torch.empty_like(dual) if out is None else out
+    if kernels.fits(dual, threshold, out):
+        kernels.firm(*map(kernels.array, (dual, threshold)), slope, kernels.array(out))
+        return out
     magnitude = dual.abs()
-    x = torch.sub(magnitude, threshold, out=out).clamp_(min=0.0).mul_(FIRM_GAMMA / (FIRM_GAMMA - 1.0))
+    x = torch.sub(magnitude, threshold, out=out).clamp_(min=0.0).mul_(slope)
     return torch.copysign(torch.minimum(magnitude, x, out=x), dual, out=x)
 
 
@@ -238,7 +283,11 @@ def hard(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
     >>> hard(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.5, 0.5, 1.0]))
     tensor([ 1.,  0., -3.])
     """
-    return torch.mul(dual, torch.abs(dual, out=out) > threshold, out=out)
+    out = torch.empty_like(dual) if out is None else out
+    if kernels.fits(dual, threshold, out):
+        kernels.hard(*map(kernels.array, (dual, threshold, out)))
+        return out
+    return torch.mul(dual, dual.abs() > threshold, out=out)
 
 
 #: Proximal maps by name.
@@ -253,6 +302,9 @@ def norm_ratio(dual: Tensor, weights: Tensor) -> Tensor:
     >>> norm_ratio(torch.tensor([4.0, 1.0]), torch.tensor([2.0, 0.0]))
     tensor(2.)
     """
+    if kernels.fits(dual, weights):
+        ours, theirs = kernels.squares(kernels.array(dual), kernels.array(weights))
+        return dual.new_tensor(math.sqrt(theirs / ours) if ours > 0 else 1.0)
     norm = torch.linalg.vector_norm(weights)
     ratio = torch.linalg.vector_norm((weights != 0).to(dual.dtype).mul_(dual)) / norm
     return torch.where(norm > 0, ratio, 1.0)
