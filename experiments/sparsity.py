@@ -25,6 +25,7 @@ import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sparsity_variants import Cycles, PowerPropagation, SparseStart
 from torch import Tensor, nn
 
 import bregma
@@ -63,6 +64,7 @@ CLIP = 1.0
 
 METHODS: dict[str, Any] = {
     "target": (bregma.TargetDensity, {}),
+    "target-every1": (bregma.TargetDensity, {"every": 1}),
     "target-every5": (bregma.TargetDensity, {"every": 5}),
     "target-every10": (bregma.TargetDensity, {"every": 10}),
     "target-floor1": (bregma.TargetDensity, {"neuron_floor": 1}),
@@ -70,6 +72,20 @@ METHODS: dict[str, Any] = {
     "target-hard": (bregma.TargetDensity, {"prox": "hard"}),
     "target-erk": (bregma.TargetDensity, {"allocation": "erk"}),
     "target-synops": (bregma.TargetDensity, {"cost": "synops"}),
+    "target-erk-firm": (bregma.TargetDensity, {"allocation": "erk", "prox": "firm"}),
+    "target-erk-synops": (bregma.TargetDensity, {"allocation": "erk", "cost": "synops"}),
+    "target-uniform": (bregma.TargetDensity, {"allocation": "uniform"}),
+    "sparse-start": (SparseStart, {"allocation": "erk", "start": 0.4}),
+    "cycles": (Cycles, {"cycles": 4}),
+    "powerprop": (PowerPropagation, {"power": 2.0}),
+    "target-2:4": (bregma.TargetDensity, {"structure": "2:4"}),
+    "target-1:4": (bregma.TargetDensity, {"structure": "1:4"}),
+    "magnitude+metric-2:4": (baselines.MagnitudePruning, {"structure": "2:4", "metric": "adam"}),
+    "magnitude+metric-1:4": (baselines.MagnitudePruning, {"structure": "1:4", "metric": "adam"}),
+    "neurons": (bregma.TargetDensity, {"structure": "neurons"}),
+    "neurons-hard": (bregma.TargetDensity, {"structure": "neurons", "prox": "hard"}),
+    "magnitude-neurons": (baselines.MagnitudePruning, {"structure": "neurons"}),
+    "magnitude+metric-neurons": (baselines.MagnitudePruning, {"structure": "neurons", "metric": "adam"}),
     "magnitude": (baselines.MagnitudePruning, {}),
     "magnitude+metric": (baselines.MagnitudePruning, {"metric": "adam"}),
     "one-shot": (baselines.OneShotPruning, {}),

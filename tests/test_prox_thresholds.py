@@ -139,3 +139,51 @@ def test_keep_count_rounds_and_keeps_one():
 def test_says_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def oracle_prox(name, v, threshold):
+    """One weight, in Python's floats."""
+    magnitude = max(abs(v) - threshold, 0.0)
+    return {
+        "soft": math.copysign(magnitude, v),
+        "firm": math.copysign(min(abs(v), 2.0 * magnitude), v),
+        "hard": v if abs(v) > threshold else 0.0,
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["soft", "firm", "hard"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["compiled", "strided"])
+def test_proximal_maps_one_by_one_compiled_or_not(name, dtype, layout):
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(200, generator=generator).to(dtype)
+    threshold = torch.rand(200, generator=generator).to(dtype)
+    threshold[:3] = math.inf
+    if layout == "strided":
+        v, threshold = v.repeat_interleave(2)[::2], threshold.repeat_interleave(2)[::2]
+    got = th.PROXES[name](v, threshold, None)
+    want = [oracle_prox(name, a, b) for a, b in zip(v.tolist(), threshold.tolist(), strict=True)]
+    torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64).to(dtype))
+    assert torch.equal(th.PROXES[name](v, threshold, torch.empty(200, dtype=dtype)), got)
+    assert torch.equal(th.PROXES[name](v, threshold[5], None), th.PROXES[name](v, threshold[5].expand(200), None))
+
+
+@given(scores(), st.data())
+@quick
+def test_cuts_are_infinite_off_the_mask(score, data):
+    mask, lam = th.top_mask(score, data.draw(st.integers(0, score.numel())))
+    want = [q and lam.item() / q if kept else math.inf for q, kept in zip(score.tolist(), mask.tolist(), strict=True)]
+    for strided in (False, True):
+        omega = score.repeat_interleave(2)[::2] if strided else score.clone()
+        got = th.cuts(omega, mask, lam)
+        assert [round(float(a), 5) for a in got] == [round(a, 5) if a == a else 0.0 for a in want]
+
+
+def test_sums_for_the_norm_do_not_depend_on_the_layout():
+    generator = torch.Generator().manual_seed(1)
+    dual = torch.randn(1000, generator=generator)
+    x = th.soft(dual, torch.ones(1000), None)
+    strided = th.norm_ratio(dual.repeat_interleave(2)[::2], x.repeat_interleave(2)[::2])
+    torch.testing.assert_close(th.norm_ratio(dual, x), strided)
+    torch.testing.assert_close(strided, dual[x != 0].norm() / x.norm())
+    assert th.norm_ratio(dual, torch.zeros(1000)) == 1.0

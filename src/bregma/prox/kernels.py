@@ -30,9 +30,9 @@ def kernel(function: Callable[..., Any], fastmath: bool | set[str] = False) -> C
 
 
 def fits(*tensors: Tensor) -> bool:
-    """Return whether the kernels take these tensors: on the processor, contiguous, of one of two dtypes."""
-    kinds = {t.dtype for t in tensors}
-    return len(kinds) == 1 and kinds <= _DTYPES and all(t.is_cpu and t.is_contiguous() for t in tensors)
+    """Return whether the kernels take these tensors: of one shape and dtype, contiguous, on the processor."""
+    kinds, shapes = {t.dtype for t in tensors}, {t.shape for t in tensors}
+    return len(kinds) == len(shapes) == 1 and kinds <= _DTYPES and all(t.is_cpu and t.is_contiguous() for t in tensors)
 
 
 _DTYPES = {torch.float32, torch.float64}
