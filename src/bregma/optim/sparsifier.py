@@ -98,6 +98,8 @@ class Sparsifier:
                 group["lam"] = 0.0
         self.step_count = 0
         self.mask = torch.ones(self.size, dtype=torch.bool, device=self.weights[0].device)
+        self._masks_of: Tensor | None = None  # the mask that `_masks` are the pieces of
+        self._masks: list[Tensor] = []
         optimizer.register_step_pre_hook(self._pre_step)
         optimizer.register_step_post_hook(self._post_step)
 
@@ -126,7 +128,9 @@ class Sparsifier:
     @property
     def masks(self) -> list[Tensor]:
         """The mask of each weight tensor, bool, true where the weight stays."""
-        return self._views(self.mask)
+        if self._masks_of is not self.mask:
+            self._masks_of, self._masks = self.mask, self._views(self.mask)
+        return self._masks
 
     def scheduled_density(self) -> float:
         """Return the density the ramp asks for at the present step."""
