@@ -33,7 +33,7 @@ from bregma.data import FrameDataset, default_root, load, stratified_cut
 from bregma.data.heidelberg import SpikeFile, SpikeRecordings
 from bregma.nn import SpikingMLP
 from bregma.optim import baselines
-from bregma.sparsity import SynOps
+from bregma.sparsity import SynOps, layer_densities
 
 RESULTS = Path(__file__).parent / "results" / "sparsity.jsonl"
 RATES = (1e-2, 2e-2, 4e-2, 8e-2)
@@ -179,6 +179,8 @@ def train(data: list[tuple[Tensor, Tensor]], setting: dict[str, Any]) -> dict[st
         "test": accuracy(net, *test),
         "synops": round(operations(net, test[0]), 1),
         "density_reached": bregma.density(net),
+        "layer_density": {name: round(share, 4) for name, share in layer_densities(net).items()},
+        "every": getattr(sparsifier, "every", None),
         "mask_density": sparsifier.density if sparsifier else 1.0,
         "delta": getattr(sparsifier, "delta", None),
         "seconds": round(time.process_time() - started, 1),
