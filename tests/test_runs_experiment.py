@@ -12,6 +12,13 @@ def test_a_density_changes_what_is_recommended_and_needs_adabreg():
         recipe("digits", "linbreg", density=0.1)
 
 
+@pytest.mark.parametrize(("field", "value"), [("structure", "neurons"), ("cost", "synops")])
+def test_structure_and_cost_need_a_density(field, value):
+    assert getattr(recipe("digits", density=0.5, **{field: value}), field) == value
+    with pytest.raises(ValueError, match=f"{field} needs a density, got '{value}' without one"):
+        recipe("digits", **{field: value})
+
+
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
@@ -31,6 +38,8 @@ def test_a_density_changes_what_is_recommended_and_needs_adabreg():
         ("clip", 0.0, "> 0"),
         ("lam", -0.1, ">= 0"),
         ("density", 1.5, r"in \[0, 1\], 0 for none"),
+        ("structure", "rows", "weights, neurons, or n:m"),
+        ("cost", "energy", "one of none, synops"),
         ("decay", 1.5, r"in \[0, 1\]"),
         ("steps", -1, ">= 0"),
         ("seed", -1, ">= 0"),

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from bregma.nn.populations import Population
 from bregma.optim.cost import COSTS, PresynapticRates
 from bregma.optim.sparsifier import Sparsifier
-from bregma.prox import thresholds
+from bregma.prox import maps
 
 METRICS = ("adam", "none")
 
@@ -121,8 +121,8 @@ class TargetDensity(Sparsifier):
             raise ValueError(f"cost must be one of {', '.join(COSTS)}, got {cost!r}")
         if cost == "synops" and net is None:
             raise ValueError("net must be given for cost 'synops', which measures how often its neurons fire")
-        if prox not in thresholds.PROXES:
-            raise ValueError(f"prox must be one of {', '.join(thresholds.PROXES)}, got {prox!r}")
+        if prox not in maps.PROXES:
+            raise ValueError(f"prox must be one of {', '.join(maps.PROXES)}, got {prox!r}")
         super().__init__(
             optimizer,
             density,
@@ -205,7 +205,7 @@ class TargetDensity(Sparsifier):
     def _write(self, dual: Tensor, cut: Tensor) -> None:
         x = self.structure.shrink(dual, cut, self.prox, self._room(dual))
         if self.due():
-            self.delta = float(thresholds.norm_ratio(dual, x))
+            self.delta = float(maps.norm_ratio(dual, x))
         for w, part in zip(self.weights, self._views(x), strict=True):
             w.copy_(part.mul_(self.delta))
 

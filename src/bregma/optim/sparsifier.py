@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from bregma.nn.populations import Population
 from bregma.optim import checks
 from bregma.optim import structure as structures
-from bregma.prox import kernels, thresholds
+from bregma.prox import kernels, maps, thresholds
 
 
 class Sparsifier:
@@ -217,7 +217,7 @@ class Sparsifier:
                 part.zero_()
                 continue
             scale = 1 / (1 - _beta2(self.optimizer, w) ** float(state["step"]))
-            thresholds.fourth_root(state["exp_avg_sq"], scale, part)
+            maps.fourth_root(state["exp_avg_sq"], scale, part)
         return omega
 
     def select(self, score: Tensor, density: float) -> tuple[Tensor, Tensor]:

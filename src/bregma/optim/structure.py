@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bregma.nn.populations import Part, Population, populations
 from bregma.optim import checks
-from bregma.prox import structures, thresholds
+from bregma.prox import maps, structures, thresholds
 
 #: Mask, lam (broadcastable to the weights), and what `Structure.shrink` takes; all flat.
 Threshold = tuple[Tensor, Tensor, Tensor]
@@ -99,11 +99,11 @@ class Weights(Structure):
     def threshold(self, score: Tensor, omega: Tensor, keep: int, prox: str) -> Threshold:
         """Return mask, lam and the thresholds ``lam / omega`` of the weights, infinite for those that go."""
         mask, lam = self.select(score, keep)
-        return mask, lam, thresholds.cuts(omega, mask, lam)
+        return mask, lam, maps.cuts(omega, mask, lam)
 
     def shrink(self, dual: Tensor, cut: Tensor, prox: str, out: Tensor) -> Tensor:
         """Return the proximal map of every weight for itself."""
-        return thresholds.PROXES[prox](dual, cut, out)
+        return maps.PROXES[prox](dual, cut, out)
 
     def _pinned(self, score: Tensor) -> Tensor | None:
         """What the floors hold, flat; None without floors."""

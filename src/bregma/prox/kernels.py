@@ -53,7 +53,7 @@ def fourth_root(s: Array, scale: float, out: Array) -> None:
 
 @kernel
 def soft(dual: Array, threshold: Array, out: Array) -> None:
-    """See `bregma.prox.thresholds.soft`."""
+    """See `bregma.prox.maps.soft`."""
     zero = dual.dtype.type(0)
     for i in range(dual.size):
         out[i] = np.copysign(max(abs(dual[i]) - threshold[i], zero), dual[i])
@@ -61,7 +61,7 @@ def soft(dual: Array, threshold: Array, out: Array) -> None:
 
 @kernel
 def firm(dual: Array, threshold: Array, slope: float, out: Array) -> None:
-    """See `bregma.prox.thresholds.firm`; ``slope`` is ``gamma / (gamma - 1)``."""
+    """See `bregma.prox.maps.firm`; ``slope`` is ``gamma / (gamma - 1)``."""
     zero, slope = dual.dtype.type(0), dual.dtype.type(slope)
     for i in range(dual.size):
         v = abs(dual[i])
@@ -70,7 +70,7 @@ def firm(dual: Array, threshold: Array, slope: float, out: Array) -> None:
 
 @kernel
 def hard(dual: Array, threshold: Array, out: Array) -> None:
-    """See `bregma.prox.thresholds.hard`."""
+    """See `bregma.prox.maps.hard`."""
     zero = dual.dtype.type(0)
     for i in range(dual.size):
         out[i] = dual[i] if abs(dual[i]) > threshold[i] else zero

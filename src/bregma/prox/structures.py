@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bregma.prox import thresholds
+from bregma.prox import maps
 
 
 def group_factors(norms: Tensor, lam: Tensor, prox: str) -> Tensor:
@@ -33,7 +33,7 @@ def group_factors(norms: Tensor, lam: Tensor, prox: str) -> Tensor:
         >>> group_factors(torch.tensor([4.0, 2.0, 1.0]), torch.tensor(2.0), "soft")
         tensor([0.5000, 0.0000, 0.0000])
     """
-    shrunk = thresholds.PROXES[prox](norms, lam.expand_as(norms), None)
+    shrunk = maps.PROXES[prox](norms, lam.expand_as(norms), None)
     return torch.where(norms > 0, shrunk / norms, 0.0)
 
 
