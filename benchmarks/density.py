@@ -5,7 +5,7 @@
 Three networks, batch 125, one thread. Each contestant trains on its own copy of the network, round by round in turn;
 times are those of the processor, medians over rounds. ``overhead`` is the time that ``optimizer.step()`` takes longer
 with TargetDensity, over the whole training step (forward, backward and step) without it. By default thresholds come
-every second step in trainings of up to 600 steps, every tenth in 2,000, and so on.
+every second step in trainings of up to 1,200 steps, every tenth in 4,000, and so on.
 """
 
 import argparse

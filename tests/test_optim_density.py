@@ -60,7 +60,7 @@ def test_density_falls_monotonically_along_the_ramp(every):
 
 def test_makes_some_hundred_thresholds_unless_told_otherwise():
     assert both(steps=40)[2].every == both(steps=400)[2].every == 2
-    assert both(steps=8000)[2].every == 40
+    assert both(steps=8000)[2].every == 20
     assert both(steps=8000, every=3)[2].every == 3
 
 

@@ -15,9 +15,9 @@ from bregma.prox import maps
 
 METRICS = ("adam", "none")
 
-#: Thresholds along the ramp, if nothing else is asked for; every other step at most, which costs no accuracy that
-#: could be measured and keeps the whole mechanism below a tenth of the training step.
-THRESHOLDS = 150
+#: Thresholds along the ramp, if nothing else is asked for, but every other step at most: in small networks thresholds at
+#: every step take more than a tenth of the training step.
+THRESHOLDS = 300
 
 
 class TargetDensity(Sparsifier):
@@ -54,7 +54,7 @@ class TargetDensity(Sparsifier):
         total_steps: optimiser steps of the whole training.
         ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: 0.75.
         every: steps from one threshold to the next; the density is exact at the end of the ramp whatever this is.
-            Default: None, for about 150 thresholds along the ramp and every other step at most.
+            Default: None, for about 300 thresholds along the ramp and every other step at most.
         prox: ``"soft"`` (L1), ``"firm"`` (minimax concave), ``"hard"`` (no shrinkage). Default: "soft".
         metric: ``"adam"``, for optimisers that keep the second moment ``exp_avg_sq``; ``"none"`` for others: the
             score is then ``|v|``. Default: "adam".
