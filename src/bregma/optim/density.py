@@ -15,8 +15,8 @@ from bregma.prox import maps
 
 METRICS = ("adam", "none")
 
-#: Thresholds along the ramp, if nothing else is asked for, but every other step at most: in small networks thresholds at
-#: every step take more than a tenth of the training step.
+#: Thresholds along the ramp, if nothing else is asked for, but every other step at most: at every step they take more
+#: than a tenth of the training step of a small network.
 THRESHOLDS = 300
 
 

@@ -79,15 +79,15 @@ class Sparsifier:
         self._dtype = _dtype(self.weights)
         self.size = sum(w.numel() for w in self.weights)
         self.freeze_step = max(1, round(ramp_end * total_steps))
-        self.structure = structures.build(
-            structure,
-            self.weights,
-            net,
-            density=density,
-            allocation=allocation,
-            neuron_floor=neuron_floor,
-            layer_floor=layer_floor,
-        )
+        self._arrangement: dict[str, Any] = {
+            "structure": structure,
+            "net": net,
+            "allocation": allocation,
+            "neuron_floor": neuron_floor,
+            "layer_floor": layer_floor,
+        }
+        self.step_count = 0
+        self.arrange()
         if self.structure.fewest > self.structure.keep(density):
             raise ValueError(
                 f"density must be >= {self.structure.fewest / self.structure.units:.6f} for the floors "
@@ -96,12 +96,16 @@ class Sparsifier:
         for group in optimizer.param_groups:
             if "lam" in group:
                 group["lam"] = 0.0
-        self.step_count = 0
         self.mask = torch.ones(self.size, dtype=torch.bool, device=self.weights[0].device)
         self._masks_of: Tensor | None = None  # the mask that `_masks` are the pieces of
         self._masks: list[Tensor] = []
         optimizer.register_step_pre_hook(self._pre_step)
         optimizer.register_step_post_hook(self._post_step)
+
+    def arrange(self) -> None:
+        """Set up what stays or goes as a whole among the weights as they are now; once frozen, each for itself."""
+        options = self._arrangement | ({"structure": "weights"} if self.frozen else {})
+        self.structure = structures.build(weights=self.weights, density=self.target, **options)
 
     # -- what a subclass defines ------------------------------------------------------------------------------------
 
