@@ -82,7 +82,7 @@ METHODS: dict[str, Any] = {
     "target-1:4": (bregma.TargetDensity, {"structure": "1:4"}),
     "magnitude+metric-2:4": (baselines.MagnitudePruning, {"structure": "2:4", "metric": "adam"}),
     "magnitude+metric-1:4": (baselines.MagnitudePruning, {"structure": "1:4", "metric": "adam"}),
-    "neurons": (bregma.TargetDensity, {"structure": "neurons"}),
+    "neurons-soft": (bregma.TargetDensity, {"structure": "neurons", "prox": "soft"}),
     "neurons-hard": (bregma.TargetDensity, {"structure": "neurons", "prox": "hard"}),
     "magnitude-neurons": (baselines.MagnitudePruning, {"structure": "neurons"}),
     "magnitude+metric-neurons": (baselines.MagnitudePruning, {"structure": "neurons", "metric": "adam"}),

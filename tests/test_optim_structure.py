@@ -275,7 +275,7 @@ def test_the_threshold_of_neurons_is_the_quantile_of_their_root_mean_square():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 6), LIF(), nn.Linear(6, 2))
     optimizer = torch.optim.SGD(bregma.param_groups(net), lr=0.1)
-    options = {"metric": "none", "ramp_end": 1.0, "structure": "neurons", "net": net}
+    options = {"metric": "none", "ramp_end": 1.0, "prox": "soft", "structure": "neurons", "net": net}
     sparsifier = TargetDensity(optimizer, 0.5, 1, **options)
     before = [net[0].weight.clone(), net[2].weight.clone()]
     for p in net.parameters():

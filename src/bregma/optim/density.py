@@ -55,7 +55,8 @@ class TargetDensity(Sparsifier):
         ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: 0.75.
         every: steps from one threshold to the next; the density is exact at the end of the ramp whatever this is.
             Default: None, for about 300 thresholds along the ramp and every other step at most.
-        prox: ``"soft"`` (L1), ``"firm"`` (minimax concave), ``"hard"`` (no shrinkage). Default: "soft".
+        prox: ``"soft"`` (L1), ``"firm"`` (minimax concave), ``"hard"`` (no shrinkage).
+            Default: None, which is "hard" for whole neurons and "soft" for the rest.
         metric: ``"adam"``, for optimisers that keep the second moment ``exp_avg_sq``; ``"none"`` for others: the
             score is then ``|v|``. Default: "adam".
         allocation: ``"global"``, ``"uniform"`` or ``"erk"``, as in :class:`bregma.optim.Sparsifier`. Default: "global".
@@ -107,7 +108,7 @@ class TargetDensity(Sparsifier):
         *,
         ramp_end: float = 0.75,
         every: int | None = None,
-        prox: str = "soft",
+        prox: str | None = None,
         metric: str = "adam",
         allocation: str = "global",
         neuron_floor: int = 0,
@@ -121,7 +122,7 @@ class TargetDensity(Sparsifier):
             raise ValueError(f"cost must be one of {', '.join(COSTS)}, got {cost!r}")
         if cost == "synops" and net is None:
             raise ValueError("net must be given for cost 'synops', which measures how often its neurons fire")
-        if prox not in maps.PROXES:
+        if prox is not None and prox not in maps.PROXES:
             raise ValueError(f"prox must be one of {', '.join(maps.PROXES)}, got {prox!r}")
         super().__init__(
             optimizer,
@@ -137,7 +138,7 @@ class TargetDensity(Sparsifier):
         )
         if every is None:
             self.every = max(2, self.freeze_step // THRESHOLDS)
-        self.prox = prox
+        self.prox = self.structure.prox if prox is None else prox
         self._metric = metric
         self.lam = 0.0
         self.delta = 1.0

@@ -6,6 +6,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class Structure(ABC):
 
     units: int
     fewest: int
+    #: Name of the proximal map that trains best, as far as measured.
+    prox: ClassVar[str] = "soft"
 
     def __init__(self, weights: list[Tensor]) -> None:
         self.weights = weights
@@ -146,6 +149,8 @@ class Neurons(Structure):
     The score of a neuron is the root of the mean squared score of its weights; at the end, bias, delay and the like go
     with it.
     """
+
+    prox = "hard"
 
     def __init__(self, weights: list[Tensor], groups: Sequence[Population], allocation: str, floor: float) -> None:
         super().__init__(weights)
