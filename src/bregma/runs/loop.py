@@ -58,7 +58,7 @@ class Session:
         self.optimizer = build_optimizer(self.net, self.experiment)
         self.batches = -(-len(splits.train) // self.experiment.batch_size)
         steps = self.batches * self.experiment.epochs
-        self.sparsifier = build_sparsifier(self.optimizer, self.experiment, steps)
+        self.sparsifier = build_sparsifier(self.net, self.optimizer, self.experiment, steps)
         self.schedule = build_schedule(self.optimizer, self.experiment, steps)
         self.progress = EpochProgress()
 
