@@ -12,6 +12,7 @@ from bregma import __version__
 from bregma.cli.data import Data
 from bregma.cli.evaluate import Evaluate
 from bregma.cli.report import Report
+from bregma.cli.sweep import Sweep, usual
 from bregma.cli.train import Train, recommended
 
 
@@ -61,6 +62,7 @@ def _parse(words: list[str]) -> Command:
 def _parser(words: list[str]) -> Command:
     return tyro.cli(
         Annotated[Train, tyro.conf.subcommand("train", default=Train(**vars(recommended(words))))]
+        | Annotated[Sweep, tyro.conf.subcommand("sweep", default=usual(words))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Data, tyro.conf.subcommand("data")],

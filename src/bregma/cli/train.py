@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bregma.cli.interrupt import StopOnInterrupt
 from bregma.cli.options import MaybePath
-from bregma.runs.experiment import METHODS, Experiment, recipe
+from bregma.runs.experiment import DENSITY_METHODS, METHODS, PRUNING, Experiment, recipe
 
 _console = Console(stderr=True, highlight=False)
 
@@ -53,7 +53,7 @@ class Train(Experiment):
                 raise ValueError("resume goes on with the settings of the run; leave the other options out")
             experiment = folder.config().experiment
         else:
-            experiment = _found_again(experiment)
+            experiment = found_again(experiment)
             folder.require_new()
         splits = load(experiment.data, root=self.root, steps=experiment.steps or None, seed=experiment.seed)
         if self.resume:
@@ -87,12 +87,14 @@ def recommended(words: Sequence[str]) -> Experiment:
         given, _ = parser.parse_known_args(words)
     except argparse.ArgumentError:  # the parser proper will say what is wrong
         return recipe()
-    if not 0 <= given.density <= 1 or given.method != "adabreg":  # the checks proper will say what is wrong
+    if not given.density and given.method in PRUNING:  # the checks proper will say what is wrong
+        return recipe(given.data)
+    if not 0 <= given.density <= 1 or given.method not in DENSITY_METHODS:
         return recipe(given.data, given.method)
     return recipe(given.data, given.method, density=given.density)
 
 
-def _found_again(experiment: Experiment) -> Experiment:
+def found_again(experiment: Experiment) -> Experiment:
     """The same, its data by an absolute path if by path, so that --resume finds them from any folder."""
     from bregma.data import DATASETS
 

@@ -15,7 +15,16 @@ from bregma.runs.files import write_text
 from bregma.runs.folder import Config, RunFolder
 
 #: How the methods are written in prose.
-METHOD_NAMES = {"adabreg": "AdaBreg", "linbreg": "LinBreg", "proxsgd": "ProxSGD", "adam": "Adam"}
+METHOD_NAMES = {
+    "adabreg": "AdaBreg",
+    "linbreg": "LinBreg",
+    "proxsgd": "ProxSGD",
+    "adam": "Adam",
+    "gmp": "magnitude pruning",
+    "gmp-metric": "metric-scored pruning",
+    "rigl": "RigL",
+    "set": "SET",
+}
 
 _HOW = ("learning", "sparsity", "sample")
 
@@ -60,16 +69,27 @@ def repeat_command(experiment: Experiment) -> str:
     words = ["bregma", "train", "--data", experiment.data, "--method", experiment.method]
     if experiment.density:
         words += ["--density", str(experiment.density)]
+    return shlex.join(words + option_words(experiment, usual))
+
+
+def option_words(experiment: Experiment, usual: Experiment, leave_out: tuple[str, ...] = ()) -> list[str]:
+    """The options of the command line for the settings that differ from the usual ones.
+
+    Example:
+        >>> option_words(recipe(epochs=5, recurrent=True), recipe())
+        ['--epochs', '5', '--recurrent']
+    """
+    words = []
     for field in dataclasses.fields(experiment):
         value: Any = getattr(experiment, field.name)
-        if value == getattr(usual, field.name):
+        if value == getattr(usual, field.name) or field.name in leave_out:
             continue
         flag = "--" + field.name.replace("_", "-")
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
         else:
             words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
-    return shlex.join(words)
+    return words
 
 
 def _single(results: Results) -> str:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from bregma.data import FrameDataset
 from bregma.nn import SpikingMLP
 from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
+from bregma.optim.baselines import SET, MagnitudePruning, RigL
+from bregma.optim.sparsifier import Sparsifier
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import Config
 
@@ -48,9 +50,18 @@ def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optim
     return AdaBreg(groups, lr=lr, **dual)
 
 
-def build_sparsifier(optimizer: torch.optim.Optimizer, experiment: Experiment, total: int) -> TargetDensity | None:
+def build_sparsifier(optimizer: torch.optim.Optimizer, experiment: Experiment, total: int) -> Sparsifier | None:
     """What brings the network to the density of the experiment, if it names one."""
-    return TargetDensity(optimizer, experiment.density, total) if experiment.density else None
+    density = experiment.density
+    if not density:
+        return None
+    if experiment.method in ("gmp", "gmp-metric"):
+        metric = "adam" if experiment.method == "gmp-metric" else "none"
+        return MagnitudePruning(optimizer, density, total, metric=metric)
+    if experiment.method in ("rigl", "set"):
+        rewiring = RigL if experiment.method == "rigl" else SET
+        return rewiring(optimizer, density, total, seed=experiment.seed)
+    return TargetDensity(optimizer, density, total)
 
 
 def build_schedule(

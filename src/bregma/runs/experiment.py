@@ -6,11 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Method = Literal["adabreg", "adam", "linbreg", "proxsgd"]
+Method = Literal["adabreg", "adam", "linbreg", "proxsgd", "gmp", "gmp-metric", "rigl", "set"]
 Schedule = Literal["cosine", "onecycle", "constant"]
 Init = Literal["anchored", "shrink", "sparse"]
 METHODS: tuple[Method, ...] = get_args(Method)
+#: Those that thin a network out along Adam's steps, and so do nothing without a density.
+PRUNING: tuple[Method, ...] = ("gmp", "gmp-metric", "rigl", "set")
+#: Those that bring a network to a density that is named.
+DENSITY_METHODS: tuple[Method, ...] = ("adabreg", *PRUNING)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+#: Settings that each run of a sweep has its own of, or that a density leaves without effect.
+SWEPT = ("method", "density", "lr", "lam", "penalty", "init", "init_density")
 
 _POSITIVE = (lambda value: 0 < value < math.inf, "a finite number > 0")
 _NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, ">= 0 and finite")
@@ -47,7 +53,8 @@ class Experiment:
 
     Args:
         data: digits, mnist, psmnist, nmnist, shd, ssc, or the path of a file or folder in the layout of one of them.
-        method: optimizer.
+        method: optimizer. gmp, gmp-metric (gradual magnitude pruning, the second by adabreg's score), rigl and set take
+            the steps of adam and need a density; they are what adabreg is compared with.
         density: share of the connections to be left, in (0, 1]: adabreg then trains from a dense start to exactly that
             share and chooses lam itself; penalty and init are ignored. 0: what lam makes of it.
         lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam ignores it.
@@ -106,8 +113,10 @@ class Experiment:
             value = getattr(self, name)
             if not inside(value):
                 raise ValueError(f"{name} must be {allowed}, got {value!r}")
-        if self.density and self.method != "adabreg":
-            raise ValueError(f"density needs the method adabreg, got {self.method}")
+        if self.density and self.method not in DENSITY_METHODS:
+            raise ValueError(f"density needs one of the methods {', '.join(DENSITY_METHODS)}, got {self.method}")
+        if not self.density and self.method in PRUNING:
+            raise ValueError(f"density must be in (0, 1] for the method {self.method}, got {self.density}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as ``config.toml`` holds them."""

@@ -1,0 +1,311 @@
+"""A sweep: methods, densities and seeds, each a run in its own folder inside the folder of the sweep.
+
+What has ended is not run again, and what was interrupted goes on from its checkpoint, so a sweep can be stopped at any
+time. Choices are made on the validation part, by the best epoch within a run and by the learning rate of
+`Plan.rates` between runs; test accuracy is what is reported.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import tomlkit
+
+from bregma.data import Splits, load
+from bregma.runs.experiment import DENSITY_METHODS, SWEPT, Experiment, Method, recipe
+from bregma.runs.files import write_text
+from bregma.runs.folder import RunFolder, describe
+from bregma.runs.loop import Observer, train
+
+FORMAT = 1
+
+#: ``adam`` is the dense network that the others are compared with.
+SWEEP_METHODS: tuple[Method, ...] = (*DENSITY_METHODS, "adam")
+
+
+class Point(NamedTuple):
+    """A method at a density; 0 for the dense network."""
+
+    method: Method
+    density: float
+
+    def __str__(self) -> str:
+        return f"{self.method}-{self.density or 1:.12g}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep runs.
+
+    Args:
+        base: what all runs share; its seed is that of the first. Method, density and what follows from them (lr, lam,
+            init) are those recommended for each run.
+        methods: of `SWEEP_METHODS`.
+        densities: each in (0, 1]; adam runs at none of them.
+        seeds: runs of each method at each density, which differ by their seed.
+        rates: learning rates. None: the recommended one; several: each method at each density takes the one with the
+            best validation accuracy at a seed of its own, the one after the last.
+
+    Raises:
+        ValueError: a method that meets no density, a density or rate that is no setting of a run, one named twice,
+            no seed.
+    """
+
+    base: Experiment
+    methods: tuple[Method, ...]
+    densities: tuple[float, ...]
+    seeds: int
+    rates: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if method not in SWEEP_METHODS:
+                raise ValueError(f"method must be one or more of {', '.join(SWEEP_METHODS)}, got {method}")
+        for density in self.densities:
+            if not 0 < density <= 1:
+                raise ValueError(f"density must be one or more numbers in (0, 1], got {density}")
+        if not self.methods or (not self.densities and set(self.methods) != {"adam"}):
+            raise ValueError("method and density must name at least one each, got none")
+        for name, values in (("method", self.methods), ("density", self.densities), ("lr", self.rates)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} must name each once, got {', '.join(map(str, values))}")
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be >= 1, got {self.seeds}")
+        for experiment in (*self._tuning(), self.experiment(self.points[0], self.seeds)):
+            experiment.to_dict()  # made, and so checked
+
+    @property
+    def points(self) -> list[Point]:
+        """Every method at every density, the densest first; adam once."""
+        dense = [Point(method, 0.0) for method in self.methods if method == "adam"]
+        falling = sorted(self.densities, reverse=True)
+        return dense + [Point(method, density) for density in falling for method in self.methods if method != "adam"]
+
+    @property
+    def tuned(self) -> bool:
+        """Whether learning rates are chosen."""
+        return len(self.rates) > 1
+
+    @property
+    def total(self) -> int:
+        """Runs in all."""
+        return len(self.points) * (self.seeds + len(self.rates) * self.tuned)
+
+    def experiment(self, point: Point, number: int, lr: float | None = None) -> Experiment:
+        """One run: the first seed is number 0, that of tuning is number ``seeds``."""
+        usual = recipe(self.base.data, point.method, density=point.density)
+        own = {name: getattr(usual, name) for name in ("lr", "lam", "init")}
+        if self.rates:
+            own["lr"] = lr or self.rates[0]
+        return dataclasses.replace(
+            self.base, method=point.method, density=point.density, seed=self.base.seed + number, **own
+        )
+
+    def _tuning(self) -> list[Experiment]:
+        if not self.tuned:
+            return []
+        return [self.experiment(point, self.seeds, lr) for point in self.points for lr in self.rates]
+
+    def runs(self, rate: Callable[[Point], float | None]) -> Iterator[tuple[str, Experiment]]:
+        """Name of the folder and settings of each run, tuning first, then seed by seed.
+
+        Args:
+            rate: the learning rate chosen for a point, asked for once its tuning runs are done.
+        """
+        for experiment in self._tuning():
+            yield _tuning_name(Point(experiment.method, experiment.density), experiment.lr), experiment
+        for number in range(self.seeds):
+            for point in self.points:
+                experiment = self.experiment(point, number, rate(point))
+                yield f"{point}-seed{experiment.seed}", experiment
+
+
+def _tuning_name(point: Point, lr: float) -> str:
+    return f"tuning-{point}-lr{lr:.12g}"
+
+
+class SweepObserver(Observer, Protocol):
+    """Who watches a sweep."""
+
+    def begin(self, number: int, total: int, experiment: Experiment) -> None:
+        """Called before each run, the first being number 1."""
+
+    def end(self, summary: dict[str, Any]) -> None:
+        """Called after each run, and for each that had ended before."""
+
+
+class SweepFolder:
+    """Reads and writes the folder of a sweep: ``sweep.toml``, and a run folder for each run.
+
+    Args:
+        path: the folder; it need not exist before `create`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def create(self, plan: Plan) -> None:
+        """Make the folder and write down the plan; refuse a folder that is not empty."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"out: {self.path} is a file, not a folder")
+        if (self.path / "sweep.toml").exists():
+            raise ValueError(f"out: {self.path} already holds a sweep; choose another folder, or go on with --resume")
+        self.path.mkdir(parents=True, exist_ok=True)
+        shared = {k: v for k, v in plan.base.to_dict().items() if k not in SWEPT}
+        own = {name: list(getattr(plan, name)) for name in ("methods", "densities", "rates")}
+        document = {"format": FORMAT, "sweep": {**own, "seeds": plan.seeds}, "experiment": shared}
+        write_text(self.path / "sweep.toml", tomlkit.dumps(document))
+
+    def plan(self) -> Plan:
+        """Read ``sweep.toml``; one clear error if there is none, or a broken one."""
+        path = self.path / "sweep.toml"
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.path} holds no sweep: sweep.toml is missing")
+        try:
+            document = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
+            if document["format"] != FORMAT:
+                raise ValueError(f"sweep format {document['format']!r}, this version of bregma reads format {FORMAT}")
+            sweep = document["sweep"]
+            return Plan(
+                Experiment.from_dict(document["experiment"]),
+                methods=tuple(sweep["methods"]),
+                densities=tuple(sweep["densities"]),
+                seeds=sweep["seeds"],
+                rates=tuple(sweep["rates"]),
+            )
+        except KeyError as error:
+            raise ValueError(f"{path}: {error} is missing") from error
+        except (UnicodeDecodeError, tomlkit.exceptions.ParseError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def run(self, name: str) -> RunFolder:
+        """The folder of one run."""
+        return RunFolder(self.path / name)
+
+    def rate(self, plan: Plan, point: Point) -> float | None:
+        """The learning rate with the best validation accuracy in the tuning runs; None before they have ended."""
+        if not plan.tuned:
+            return None
+        summaries = {lr: self.run(_tuning_name(point, lr)).summary() for lr in plan.rates}
+        found = {lr: summary["validation_accuracy"] for lr, summary in summaries.items() if summary}
+        return max(found, key=found.__getitem__) if len(found) == len(plan.rates) else None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What each run that has ended came to, tuning left out, in the order of the plan.
+
+        Raises:
+            ValueError: a figure is missing in a ``summary.json``.
+        """
+        rows, plan = [], self.plan()
+        for name, experiment in plan.runs(partial(self.rate, plan)):
+            summary = None if name.startswith("tuning-") else self.run(name).summary()
+            if summary is None:
+                continue
+            row = {"run": name, "method": experiment.method, "density": experiment.density or 1.0}
+            row |= {"seed": experiment.seed, "lr": experiment.lr}
+            for key, own in _KEPT.items():
+                if not isinstance(summary.get(own), int | float):
+                    where = self.path / name / "summary.json"
+                    raise ValueError(f"{where}: {own} must be a number, got {summary.get(own)!r}")
+                row[key] = summary[own]
+            rows.append(row)
+        return rows
+
+
+#: Figures of a row, and what ``summary.json`` calls them.
+_KEPT = {
+    "test_accuracy": "test_accuracy",
+    "validation_accuracy": "validation_accuracy",
+    "density_reached": "density",
+    "firing_rate": "firing_rate",
+    "seconds": "seconds",
+}
+
+
+class Mean(NamedTuple):
+    """Mean and standard deviation over seeds, and how many they are; the deviation of one is 0."""
+
+    mean: float
+    deviation: float
+    seeds: int
+
+
+def mean_of(values: list[float]) -> Mean:
+    """Mean, sample standard deviation and number of values.
+
+    Example:
+        >>> mean_of([1.0, 3.0]).mean, round(mean_of([1.0, 3.0]).deviation, 3), mean_of([2.0]).deviation
+        (2.0, 1.414, 0.0)
+    """
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return Mean(statistics.mean(values), deviation, len(values))
+
+
+def means(rows: list[dict[str, Any]], name: str = "test_accuracy") -> dict[tuple[str, float], Mean]:
+    """One figure of `SweepFolder.rows` by method and density, over the seeds."""
+    values: dict[tuple[str, float], list[float]] = {}
+    for row in rows:
+        values.setdefault((row["method"], row["density"]), []).append(row[name])
+    return {key: mean_of(found) for key, found in values.items()}
+
+
+def run_sweep(
+    folder: SweepFolder,
+    *,
+    root: Path | None = None,
+    observer: SweepObserver | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Run what is left of a sweep.
+
+    Args:
+        folder: an existing sweep (`SweepFolder.create`).
+        root: folder of the data files.
+        observer: is told of every run, step and epoch.
+        should_stop: asked after every step; when true the run under way is saved and the sweep ends early.
+
+    Returns:
+        Whether all runs have ended.
+
+    Raises:
+        ValueError: a run in the folder has other settings than the plan, or diverged; what was done is kept.
+    """
+    plan = folder.plan()
+    data: tuple[int, Splits] | None = None
+    for number, (name, experiment) in enumerate(plan.runs(partial(folder.rate, plan)), 1):
+        if observer:
+            observer.begin(number, plan.total, experiment)
+        run = folder.run(name)
+        summary = _found(run, experiment)
+        if summary is None:
+            if data is None or data[0] != experiment.seed:
+                steps = experiment.steps or None
+                data = experiment.seed, load(experiment.data, root=root, steps=steps, seed=experiment.seed)
+            if not (run.path / "config.toml").exists():
+                run.create(describe(experiment, data[1]))
+            summary = train(run, data[1], resume=True, observer=observer, should_stop=should_stop)
+        if summary is None:
+            return False
+        if observer:
+            observer.end(summary)
+        if should_stop():
+            return number == plan.total
+    return True
+
+
+def _found(run: RunFolder, experiment: Experiment) -> dict[str, Any] | None:
+    """The summary of a run that has ended; raise if what is there is another run."""
+    if not (run.path / "config.toml").exists():
+        return None
+    there = run.config().experiment
+    for field in dataclasses.fields(experiment):
+        if getattr(there, field.name) != getattr(experiment, field.name):
+            raise ValueError(
+                f"{run.path}: {field.name} is {getattr(there, field.name)!r}, the sweep has "
+                f"{getattr(experiment, field.name)!r}; move the run away or make a new sweep"
+            )
+    return run.summary()
