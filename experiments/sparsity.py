@@ -55,18 +55,18 @@ TASKS: dict[str, dict[str, Any]] = {
     "permuted": {
         "data": "psmnist",
         "steps": 98,
-        "sizes": (4000, 2000, 4000),
+        "sizes": (2000, 1000, 2000),
         "epochs": 10,
-        "batch": 125,
-        "network": {"hidden": [128], "gain": 3.0, "decay": 0.95, "max_delay": 30},
+        "batch": 50,
+        "network": {"hidden": [64], "gain": 3.0, "decay": 0.95, "max_delay": 30},
     },
     "nmnist-sim": {
         "data": "nmnist-sim",
         "steps": 30,
         "pool": 2,
-        "sizes": (4000, 2000, 4000),
+        "sizes": (2000, 1000, 2000),
         "epochs": 10,
-        "batch": 125,
+        "batch": 50,
         "network": {"hidden": [128], "gain": 3.0},
     },
 }

@@ -8,7 +8,7 @@ from bregma.runs.experiment import Experiment, recipe
 def test_a_density_changes_what_is_recommended_and_needs_a_method_that_meets_it():
     assert recipe("digits", density=0.1).lr > recipe("digits").lr
     assert recipe("digits", density=0.1, lr=0.5).lr == 0.5
-    with pytest.raises(ValueError, match="density needs one of the methods adabreg, gmp, .*, got linbreg"):
+    with pytest.raises(ValueError, match=r"density needs one of the methods adabreg, gmp, .*, got linbreg"):
         recipe("digits", "linbreg", density=0.1)
     with pytest.raises(ValueError, match=r"density must be in \(0, 1\] for the method gmp, got 0.0"):
         recipe("digits", "gmp")

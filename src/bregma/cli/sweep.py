@@ -18,9 +18,13 @@ from bregma.cli.train import found_again
 from bregma.runs.experiment import SWEPT, Experiment, Init, recipe
 
 if TYPE_CHECKING:
-    from bregma.runs.sweep import Plan, SweepFolder
+    from bregma.runs.plan import Plan
+    from bregma.runs.sweep import SweepFolder
 
 T = TypeVar("T", float, str)
+
+#: What a sweep does otherwise than a single run on the same data.
+_SWEEP_RECIPES: dict[str, dict[str, Any]] = {"digits": {"epochs": 10}}  # so that it ends in a few minutes
 
 _console = Console(stderr=True, highlight=False)
 
@@ -61,8 +65,8 @@ class Sweep(Experiment):
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
 
-    method: Names = ("adabreg", "gmp", "adam")  # type: ignore[assignment]
-    density: Numbers = (0.5, 0.2, 0.1, 0.05)  # type: ignore[assignment]
+    method: Names = ("adabreg", "gmp", "gmp-metric", "adam")  # type: ignore[assignment]
+    density: Numbers = (0.2, 0.05, 0.02, 0.01)  # type: ignore[assignment]
     seeds: int = 3
     lr: Annotated[Numbers, tyro.conf.arg(help_behavior_hint="(default: recommended)")] = ()  # type: ignore[assignment]
     lam: tyro.conf.Suppress[float] = 0.0
@@ -78,7 +82,7 @@ class Sweep(Experiment):
 
     def plan(self) -> "Plan":
         """The sweep alone, checked."""
-        from bregma.runs.sweep import Plan
+        from bregma.runs.plan import Plan
 
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Experiment) if f.name not in SWEPT}
         return Plan(found_again(recipe(**given)), self.method, self.density, self.seeds, self.lr)  # type: ignore[arg-type]
@@ -91,13 +95,12 @@ class Sweep(Experiment):
 
         plan = self.plan()
         folder = SweepFolder(self.resume or self.out or _new_folder(plan.base))
-        if not self.resume:
-            folder.create(plan)
-        elif self.out or plan != usual(()).plan():
+        if self.resume and (self.out or plan != usual(()).plan()):
             raise ValueError("resume goes on with the settings of the sweep; leave the other options out")
         with StopOnInterrupt() as stop:
             with SweepBar(_console) as bar:
-                done = run_sweep(folder, root=self.root, observer=bar, should_stop=stop)
+                new = None if self.resume else plan
+                done = run_sweep(folder, new, root=self.root, observer=bar, should_stop=stop)
             page = write_sweep(folder)  # of what is there; takes a second, so an interrupt lets it finish
         _show(folder)
         if not done:
@@ -116,7 +119,8 @@ def usual(words: Sequence[str]) -> Sweep:
         data = parser.parse_known_args(words)[0].data
     except argparse.ArgumentError:  # the parser proper will say what is wrong
         data = "digits"
-    return Sweep(**{name: value for name, value in vars(recipe(data)).items() if name not in SWEPT})
+    shared = {name: value for name, value in vars(recipe(data)).items() if name not in SWEPT}
+    return Sweep(**shared | _SWEEP_RECIPES.get(data, {}))
 
 
 def _show(folder: "SweepFolder") -> None:
@@ -126,7 +130,7 @@ def _show(folder: "SweepFolder") -> None:
     head, lines = sweep_table(folder.plan(), folder.rows())
     table = Table(box=None, pad_edge=False, header_style="bold", title="test accuracy by density", title_justify="left")
     for name in head:
-        table.add_column(name, justify="left" if name == "method" else "right")
+        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for line in lines:
         table.add_row(*line)
     _console.print(table)

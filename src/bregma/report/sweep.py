@@ -6,19 +6,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-from bregma.report import page, style
+from bregma.report import page
 from bregma.report.curves import percent
-from bregma.report.report import METHOD_NAMES, duration, option_words
-from bregma.report.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, VERMILION, Drawing, Sheet
+from bregma.report.report import duration, option_words
+from bregma.report.style import Drawing
+from bregma.report.sweep_figures import draw_sweep, in_order, name_of
 from bregma.runs.experiment import SWEPT, recipe
 from bregma.runs.files import write_text
-from bregma.runs.sweep import Mean, Plan, SweepFolder, means
-
-_HEIGHT, _PANEL = 3.1, 2.35
-_COLORS = {"adabreg": BLUE, "gmp": VERMILION, "gmp-metric": ORANGE, "rigl": GREEN, "set": PURPLE, "adam": MUTED}
+from bregma.runs.plan import Plan
+from bregma.runs.sweep import Mean, SweepFolder, means
 
 
 def write_sweep(folder: SweepFolder) -> Path:
@@ -38,7 +34,7 @@ def write_sweep(folder: SweepFolder) -> Path:
         ValueError: a file is broken; the message names it.
     """
     plan, rows = folder.plan(), folder.rows()
-    drawings = _draw(plan, rows) if rows else []
+    drawings = draw_sweep(plan.methods, rows) if rows else []
     write_text(folder.path / "results.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write_text(folder.path / "table.md", _markdown(plan, rows))
     if drawings:
@@ -63,15 +59,10 @@ def sweep_table(plan: Plan, rows: list[dict[str, Any]]) -> tuple[list[str], list
     found, shares = means(rows), _shares(plan)
     head = ["method", *(f"{share:g}" for share in shares)]
     lines = []
-    for method in _methods(plan):
+    for method in in_order(plan.methods):
         cells = [_cell(found.get((method, share)), plan.seeds) for share in shares]
         lines.append([name_of(method), *cells])
     return head, lines
-
-
-def name_of(method: str) -> str:
-    """How a method is called in a sweep, where Adam is the dense network."""
-    return "dense (Adam)" if method == "adam" else METHOD_NAMES[method]
 
 
 def sweep_command(plan: Plan) -> str:
@@ -88,11 +79,6 @@ def sweep_command(plan: Plan) -> str:
     return shlex.join(words + option_words(plan.base, recipe(plan.base.data), leave_out=SWEPT))
 
 
-def _methods(plan: Plan) -> list[str]:
-    """Methods in the order of the plan, the dense network last."""
-    return sorted(plan.methods, key=lambda method: method == "adam")
-
-
 def _shares(plan: Plan) -> list[float]:
     return list(dict.fromkeys(point.density or 1.0 for point in sorted(plan.points, key=lambda p: -(p.density or 1))))
 
@@ -101,7 +87,7 @@ def _cell(value: Mean | None, seeds: int) -> str:
     if value is None:
         return ""
     spread = f" ± {100 * value.deviation:.1f}" if value.seeds > 1 else ""
-    missing = f" ({value.seeds} of {seeds})" if value.seeds < seeds else ""
+    missing = f" ({value.seeds}/{seeds})" if value.seeds < seeds else ""
     return f"{100 * value.mean:.1f}{spread}{missing}"
 
 
@@ -112,103 +98,36 @@ def _markdown(plan: Plan, rows: list[dict[str, Any]]) -> str:
     return note + "".join(f"| {' | '.join(line)} |\n" for line in table)
 
 
-def _draw(plan: Plan, rows: list[dict[str, Any]]) -> list[Drawing]:
-    with style.house_style():
-        return [
-            _curves(plan, rows, "test_accuracy", "Accuracy against density", "test accuracy"),
-            _curves(plan, rows, "firing_rate", "Activity against density", "spikes per hidden neuron and time step"),
-        ]
-
-
-def _curves(plan: Plan, rows: list[dict[str, Any]], figure: str, title: str, unit: str) -> Drawing:
-    """One curve for each method with error bars, a dot for each seed; the dense network as a band."""
-    found = means(rows, figure)
-    sheet = Sheet(_HEIGHT)
-    sheet.text(0.03, 0.16, unit)
-    axes = sheet.axes(0.28, _PANEL, left=0.5, width=style.WIDTH - 0.5 - 1.3)
-    pruned = [method for method in _methods(plan) if method != "adam"]
-    shares = sorted({share for method, share in found if method != "adam"}, reverse=True) or [1.0]
-    _density_axis(axes, shares)
-    ends = []
-    if ("adam", 1.0) in found:
-        mean, deviation, _ = found["adam", 1.0]
-        axes.axhspan(mean - deviation, mean + deviation, color=MUTED, alpha=0.18, linewidth=0)
-        axes.axhline(mean, color=MUTED, linewidth=1.0, linestyle=(0, (3.2, 1.6)))
-        ends.append((mean, "dense", INK))
-    for number, method in enumerate(pruned):
-        own = [share for share in shares if (method, share) in found]
-        if not own:
-            continue
-        aside = 1.03 ** (number - (len(pruned) - 1) / 2)  # bars of several methods at one density stay apart
-        values = [found[method, share] for share in own]
-        axes.errorbar(
-            [aside * share for share in own],
-            [value.mean for value in values],
-            yerr=[value.deviation for value in values],
-            color=_COLORS[method],
-            linewidth=1.3,
-            elinewidth=1.0,
-            capsize=2.5,
-            capthick=1.0,
-            marker="o",
-            markersize=3.5,
-        )
-        for row in rows:
-            if row["method"] == method:
-                x = aside * row["density"]
-                axes.plot(x, row[figure], "o", color=_COLORS[method], alpha=0.35, markersize=2.2, mew=0)
-        ends.append((values[-1].mean, name_of(method), _COLORS[method]))
-    if figure == "test_accuracy":
-        style.percent_axis(axes)
-    else:
-        axes.set_ylim(bottom=0)
-    style.label_ends(axes, ends)
-    said = "; ".join(
-        f"{name_of(method)} at {share:g}: {percent(value.mean) if figure == 'test_accuracy' else f'{value.mean:.3f}'}"
-        for (method, share), value in found.items()
-    )
-    caption = (
-        "Fewer connections to the right. Circles are means over the seeds, bars one standard deviation each way, dots "
-        "the single runs" + (", the dashed line in its band the dense network." if ("adam", 1.0) in found else ".")
-    )
-    name = {"test_accuracy": "accuracy_density", "firing_rate": "activity_density"}[figure]
-    return Drawing(name, sheet.svg(), title, caption, f"Means: {said}.")
-
-
-def _density_axis(axes: Axes, shares: list[float]) -> None:
-    """Logarithmic, falling to the right, the densities of the sweep named."""
-    axes.set_xscale("log")
-    axes.set_xlim(max(shares) * 1.2, min(shares) / 1.2)
-    axes.xaxis.set_major_locator(FixedLocator(shares))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_xlabel("density", loc="right", fontsize=7.5)
-
-
 def _page(folder: SweepFolder, plan: Plan, rows: list[dict[str, Any]], drawings: list[Drawing]) -> str:
     data = Path(plan.base.data).name
-    title = f"{len(plan.densities)} densities on {data}"
+    title = f"Accuracy and density on {data}"
     return page.page(
         f"{title} · {folder.path.resolve().name} · bregma",
         [
             page.header(f"Sweep {folder.path.resolve().name}", title, _lede(plan), _notes(folder, plan, rows)),
             page.numbers(_numbers(plan, rows)) if rows else "",
-            page.section("Test accuracy by density", _html_table(plan, rows), page.paragraph(_how(plan))),
+            page.section("Test accuracy by density", page.paragraph(_how(plan)), _html_table(plan, rows)),
             page.figures("Curves", drawings),
             _rates(folder, plan),
             page.section("Repeat this sweep", page.code(sweep_command(plan))),
-            page.section("Runs and settings", page.folded("Every run", _runs(rows)), _settings(plan)),
+            page.section(
+                "Runs and settings",
+                page.paragraph("Each run has a folder of its own; the report of one is drawn by"),
+                page.code(shlex.join(["bregma", "report", str(folder.path / rows[0]["run"])])) if rows else "",
+                page.folded("Every run", _runs(rows)),
+                _settings(plan),
+            ),
         ],
     )
 
 
 def _lede(plan: Plan) -> str:
-    names = [name_of(method) for method in _methods(plan)]
+    names = [name_of(method) for method in in_order(plan.methods)]
     listed = ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
     epochs, seeds = plan.base.epochs, plan.seeds
     return (
-        f"{listed}, {seeds} seed{'s' * (seeds > 1)} of each, {epochs} epoch{'s' * (epochs > 1)} on {plan.base.data}, "
-        f"{' → '.join(map(str, plan.base.hidden))} hidden neurons."
+        f"{listed} at {len(plan.densities)} densities, {seeds} seed{'s' * (seeds > 1)} of each, "
+        f"{epochs} epoch{'s' * (epochs > 1)}, {' → '.join(map(str, plan.base.hidden))} hidden neurons."
     )
 
 
@@ -227,7 +146,7 @@ def _numbers(plan: Plan, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """The ends of the first method's curve, the dense network, and what it all took."""
     found = means(rows)
     numbers = []
-    method = _methods(plan)[0]
+    method = in_order(plan.methods)[0]
     own = sorted(share for name, share in found if name == method)
     for share in dict.fromkeys((own[-1], own[0])) if own and method != "adam" else ():
         numbers.append(
@@ -235,7 +154,7 @@ def _numbers(plan: Plan, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
         )
     if ("adam", 1.0) in found:
         numbers.append((percent(found["adam", 1.0].mean), "the dense network"))
-    numbers.append((str(len(rows)), f"runs that count, of {len(plan.points) * plan.seeds}"))
+    numbers.append((str(len(rows)), f"runs done, of {len(plan.points) * plan.seeds}"))
     return [*numbers, (duration(sum(row["seconds"] for row in rows)), "of training them")]
 
 
@@ -258,7 +177,7 @@ def _html_table(plan: Plan, rows: list[dict[str, Any]]) -> str:
     head, lines = sweep_table(plan, rows)
     found = means(rows)
     cells = []
-    for method, line in zip(_methods(plan), lines, strict=True):
+    for method, line in zip(in_order(plan.methods), lines, strict=True):
         marked = [escape(line[0])]
         for share, text in zip(_shares(plan), line[1:], strict=True):
             best = max((value.mean for (_, other), value in found.items() if other == share), default=None)

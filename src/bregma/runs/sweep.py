@@ -7,8 +7,7 @@ time. Choices are made on the validation part, by the best epoch within a run an
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -16,116 +15,13 @@ from typing import Any, NamedTuple, Protocol
 import tomlkit
 
 from bregma.data import Splits, load
-from bregma.runs.experiment import DENSITY_METHODS, SWEPT, Experiment, Method, recipe
+from bregma.runs.experiment import SWEPT, Experiment
 from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder, describe
 from bregma.runs.loop import Observer, train
+from bregma.runs.plan import Plan, Point, tuning_name
 
 FORMAT = 1
-
-#: ``adam`` is the dense network that the others are compared with.
-SWEEP_METHODS: tuple[Method, ...] = (*DENSITY_METHODS, "adam")
-
-
-class Point(NamedTuple):
-    """A method at a density; 0 for the dense network."""
-
-    method: Method
-    density: float
-
-    def __str__(self) -> str:
-        return f"{self.method}-{self.density or 1:.12g}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a sweep runs.
-
-    Args:
-        base: what all runs share; its seed is that of the first. Method, density and what follows from them (lr, lam,
-            init) are those recommended for each run.
-        methods: of `SWEEP_METHODS`.
-        densities: each in (0, 1]; adam runs at none of them.
-        seeds: runs of each method at each density, which differ by their seed.
-        rates: learning rates. None: the recommended one; several: each method at each density takes the one with the
-            best validation accuracy at a seed of its own, the one after the last.
-
-    Raises:
-        ValueError: a method that meets no density, a density or rate that is no setting of a run, one named twice,
-            no seed.
-    """
-
-    base: Experiment
-    methods: tuple[Method, ...]
-    densities: tuple[float, ...]
-    seeds: int
-    rates: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        for method in self.methods:
-            if method not in SWEEP_METHODS:
-                raise ValueError(f"method must be one or more of {', '.join(SWEEP_METHODS)}, got {method}")
-        for density in self.densities:
-            if not 0 < density <= 1:
-                raise ValueError(f"density must be one or more numbers in (0, 1], got {density}")
-        if not self.methods or (not self.densities and set(self.methods) != {"adam"}):
-            raise ValueError("method and density must name at least one each, got none")
-        for name, values in (("method", self.methods), ("density", self.densities), ("lr", self.rates)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} must name each once, got {', '.join(map(str, values))}")
-        if self.seeds < 1:
-            raise ValueError(f"seeds must be >= 1, got {self.seeds}")
-        for experiment in (*self._tuning(), self.experiment(self.points[0], self.seeds)):
-            experiment.to_dict()  # made, and so checked
-
-    @property
-    def points(self) -> list[Point]:
-        """Every method at every density, the densest first; adam once."""
-        dense = [Point(method, 0.0) for method in self.methods if method == "adam"]
-        falling = sorted(self.densities, reverse=True)
-        return dense + [Point(method, density) for density in falling for method in self.methods if method != "adam"]
-
-    @property
-    def tuned(self) -> bool:
-        """Whether learning rates are chosen."""
-        return len(self.rates) > 1
-
-    @property
-    def total(self) -> int:
-        """Runs in all."""
-        return len(self.points) * (self.seeds + len(self.rates) * self.tuned)
-
-    def experiment(self, point: Point, number: int, lr: float | None = None) -> Experiment:
-        """One run: the first seed is number 0, that of tuning is number ``seeds``."""
-        usual = recipe(self.base.data, point.method, density=point.density)
-        own = {name: getattr(usual, name) for name in ("lr", "lam", "init")}
-        if self.rates:
-            own["lr"] = lr or self.rates[0]
-        return dataclasses.replace(
-            self.base, method=point.method, density=point.density, seed=self.base.seed + number, **own
-        )
-
-    def _tuning(self) -> list[Experiment]:
-        if not self.tuned:
-            return []
-        return [self.experiment(point, self.seeds, lr) for point in self.points for lr in self.rates]
-
-    def runs(self, rate: Callable[[Point], float | None]) -> Iterator[tuple[str, Experiment]]:
-        """Name of the folder and settings of each run, tuning first, then seed by seed.
-
-        Args:
-            rate: the learning rate chosen for a point, asked for once its tuning runs are done.
-        """
-        for experiment in self._tuning():
-            yield _tuning_name(Point(experiment.method, experiment.density), experiment.lr), experiment
-        for number in range(self.seeds):
-            for point in self.points:
-                experiment = self.experiment(point, number, rate(point))
-                yield f"{point}-seed{experiment.seed}", experiment
-
-
-def _tuning_name(point: Point, lr: float) -> str:
-    return f"tuning-{point}-lr{lr:.12g}"
 
 
 class SweepObserver(Observer, Protocol):
@@ -148,12 +44,16 @@ class SweepFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def create(self, plan: Plan) -> None:
-        """Make the folder and write down the plan; refuse a folder that is not empty."""
+    def require_new(self) -> None:
+        """Refuse a folder that already holds a sweep."""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out: {self.path} is a file, not a folder")
         if (self.path / "sweep.toml").exists():
             raise ValueError(f"out: {self.path} already holds a sweep; choose another folder, or go on with --resume")
+
+    def create(self, plan: Plan) -> None:
+        """Make the folder and write down the plan; refuse a folder that already holds a sweep."""
+        self.require_new()
         self.path.mkdir(parents=True, exist_ok=True)
         shared = {k: v for k, v in plan.base.to_dict().items() if k not in SWEPT}
         own = {name: list(getattr(plan, name)) for name in ("methods", "densities", "rates")}
@@ -190,7 +90,7 @@ class SweepFolder:
         """The learning rate with the best validation accuracy in the tuning runs; None before they have ended."""
         if not plan.tuned:
             return None
-        summaries = {lr: self.run(_tuning_name(point, lr)).summary() for lr in plan.rates}
+        summaries = {lr: self.run(tuning_name(point, lr)).summary() for lr in plan.rates}
         found = {lr: summary["validation_accuracy"] for lr, summary in summaries.items() if summary}
         return max(found, key=found.__getitem__) if len(found) == len(plan.rates) else None
 
@@ -255,15 +155,17 @@ def means(rows: list[dict[str, Any]], name: str = "test_accuracy") -> dict[tuple
 
 def run_sweep(
     folder: SweepFolder,
+    plan: Plan | None = None,
     *,
     root: Path | None = None,
     observer: SweepObserver | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Run what is left of a sweep.
+    """Run a sweep, or what is left of one.
 
     Args:
-        folder: an existing sweep (`SweepFolder.create`).
+        folder: where it is, or will be.
+        plan: of a new sweep, whose folder is made once its data are found; None to go on with the one in the folder.
         root: folder of the data files.
         observer: is told of every run, step and epoch.
         should_stop: asked after every step; when true the run under way is saved and the sweep ends early.
@@ -272,9 +174,14 @@ def run_sweep(
         Whether all runs have ended.
 
     Raises:
-        ValueError: a run in the folder has other settings than the plan, or diverged; what was done is kept.
+        FileNotFoundError: no sweep to go on with, or no data.
+        ValueError: a new sweep in a folder that holds one, a run with other settings than the plan, or one that
+            diverged; what was done is kept.
     """
-    plan = folder.plan()
+    is_new = plan is not None
+    if is_new:
+        folder.require_new()
+    plan = plan or folder.plan()
     data: tuple[int, Splits] | None = None
     for number, (name, experiment) in enumerate(plan.runs(partial(folder.rate, plan)), 1):
         if observer:
@@ -285,8 +192,11 @@ def run_sweep(
             if data is None or data[0] != experiment.seed:
                 steps = experiment.steps or None
                 data = experiment.seed, load(experiment.data, root=root, steps=steps, seed=experiment.seed)
+            config = describe(experiment, data[1])
+            if is_new and number == 1:
+                folder.create(plan)
             if not (run.path / "config.toml").exists():
-                run.create(describe(experiment, data[1]))
+                run.create(config)
             summary = train(run, data[1], resume=True, observer=observer, should_stop=should_stop)
         if summary is None:
             return False
