@@ -130,7 +130,7 @@ def _show(folder: "SweepFolder") -> None:
     head, lines = sweep_table(folder.plan(), folder.rows())
     table = Table(box=None, pad_edge=False, header_style="bold", title="test accuracy by density", title_justify="left")
     for name in head:
-        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name == "method" else "right")
     for line in lines:
         table.add_row(*line)
     _console.print(table)

@@ -54,7 +54,7 @@ def sweep_table(plan: Plan, rows: list[dict[str, Any]]) -> tuple[list[str], list
         rows: of `SweepFolder.rows`.
 
     Returns:
-        Test accuracy in per cent as mean ± standard deviation, with the number of seeds where some are missing.
+        Test accuracy in per cent as mean ± standard deviation, with the number of seeds in brackets where some are missing.
     """
     found, shares = means(rows), _shares(plan)
     head = ["method", *(f"{share:g}" for share in shares)]
@@ -87,7 +87,7 @@ def _cell(value: Mean | None, seeds: int) -> str:
     if value is None:
         return ""
     spread = f" ± {100 * value.deviation:.1f}" if value.seeds > 1 else ""
-    missing = f" ({value.seeds}/{seeds})" if value.seeds < seeds else ""
+    missing = f" ({value.seeds})" if value.seeds < seeds else ""
     return f"{100 * value.mean:.1f}{spread}{missing}"
 
 
