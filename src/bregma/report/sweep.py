@@ -54,7 +54,8 @@ def sweep_table(plan: Plan, rows: list[dict[str, Any]]) -> tuple[list[str], list
         rows: of `SweepFolder.rows`.
 
     Returns:
-        Test accuracy in per cent as mean ± standard deviation, with the number of seeds in brackets where some are missing.
+        Test accuracy in per cent as mean ± standard deviation, and the number of seeds in brackets where some are
+        missing.
     """
     found, shares = means(rows), _shares(plan)
     head = ["method", *(f"{share:g}" for share in shares)]
