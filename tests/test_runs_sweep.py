@@ -7,6 +7,7 @@ from tiny_runs import assert_same, everything, tiny
 
 from bregma.runs import sweep
 from bregma.runs.experiment import recipe
+from bregma.runs.loop import Diverged
 from bregma.runs.plan import Plan, Point
 from bregma.runs.sweep import SweepFolder, mean_of, means, run_sweep
 
@@ -142,6 +143,29 @@ def test_the_learning_rate_is_chosen_on_validation_at_a_seed_of_its_own(tmp_path
     assert {(seed, lr) for _, seed, lr in rest} == {(0, 0.02), (1, 0.02)}
     assert len(folder.rows()) == len(rest) == 4  # the runs that choose do not count
     assert plan.total == len(seen)
+
+
+def test_a_learning_rate_that_diverges_is_not_chosen_and_a_run_that_does_ends_the_sweep(tmp_path, monkeypatch):
+    ran = []
+
+    def fake(run, splits, **_):
+        experiment = run.config().experiment
+        ran.append(run.path.name)
+        if experiment.lr == 0.5 or experiment.seed == 1:
+            raise Diverged("training diverged in epoch 1")
+        figures = {"density": 0.2, "firing_rate": 0.1, "seconds": 1.0, "test_accuracy": 0.1}
+        run.write_summary({"validation_accuracy": 0.1, **figures})
+        return run.summary()
+
+    monkeypatch.setattr(sweep, "train", fake)
+    folder = SweepFolder(tmp_path / "sweep")
+    plan = plan_of(methods=("gmp",), densities=(0.2,), rates=(0.5, 0.01))
+    for expected in (4, 1):  # what has ended, or diverged while a rate is chosen, is not tried again
+        ran.clear()
+        with pytest.raises(Diverged):
+            run_sweep(folder, plan if expected == 4 else None)
+        assert len(ran) == expected
+    assert [row["lr"] for row in folder.rows()] == [0.01]
 
 
 def test_the_plan_is_read_back(tmp_path):

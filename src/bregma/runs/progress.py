@@ -119,14 +119,14 @@ class SweepBar:
         """Show the figures of a validated epoch."""
         self._draw(min(row["epoch"] + 1, self._epochs), f"val {row['validation_accuracy']:.1%}")
 
-    def end(self, summary: dict[str, Any]) -> None:
+    def end(self, summary: dict[str, Any] | None) -> None:
         """Leave a line with what the run came to."""
-        ended = "was there" if self._reused else f"{summary['seconds']:.0f} s"
-        self._console.print(
-            f"{self._number}/{self._total}  {self._name}: test {summary['test_accuracy']:.2%}, "
-            f"density {summary['density']:.3f}, {ended}",
-            soft_wrap=True,
-        )
+        if summary is None:
+            came = "diverged"
+        else:
+            ended = "was there" if self._reused else f"{summary['seconds']:.0f} s"
+            came = f"test {summary['test_accuracy']:.2%}, density {summary['density']:.3f}, {ended}"
+        self._console.print(f"{self._number}/{self._total}  {self._name}: {came}", soft_wrap=True)
 
     def _draw(self, epoch: int, figures: str) -> None:
         description = f"run {self._number}/{self._total}  epoch {epoch}/{self._epochs}"

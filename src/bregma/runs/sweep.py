@@ -18,7 +18,7 @@ from bregma.data import Splits, load
 from bregma.runs.experiment import SWEPT, Experiment
 from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder, describe
-from bregma.runs.loop import Observer, train
+from bregma.runs.loop import Diverged, Observer, train
 from bregma.runs.plan import Plan, Point, tuning_name
 
 FORMAT = 1
@@ -30,8 +30,8 @@ class SweepObserver(Observer, Protocol):
     def begin(self, number: int, total: int, experiment: Experiment) -> None:
         """Called before each run, the first being number 1."""
 
-    def end(self, summary: dict[str, Any]) -> None:
-        """Called after each run, and for each that had ended before."""
+    def end(self, summary: dict[str, Any] | None) -> None:
+        """Called after each run, and for each that had ended before; None for a run with a rate that diverged."""
 
 
 class SweepFolder:
@@ -90,9 +90,14 @@ class SweepFolder:
         """The learning rate with the best validation accuracy in the tuning runs; None before they have ended."""
         if not plan.tuned:
             return None
-        summaries = {lr: self.run(tuning_name(point, lr)).summary() for lr in plan.rates}
-        found = {lr: summary["validation_accuracy"] for lr, summary in summaries.items() if summary}
-        return max(found, key=found.__getitem__) if len(found) == len(plan.rates) else None
+        found = {}
+        for lr in plan.rates:
+            run = self.run(tuning_name(point, lr))
+            summary = run.summary()
+            if summary is None and not _diverged(run).exists():
+                return None
+            found[lr] = summary["validation_accuracy"] if summary else -1.0
+        return max(found, key=found.__getitem__)
 
     def rows(self) -> list[dict[str, Any]]:
         """What each run that has ended came to, tuning left out, in the order of the plan.
@@ -176,7 +181,7 @@ def run_sweep(
     Raises:
         FileNotFoundError: no sweep to go on with, or no data.
         ValueError: a new sweep in a folder that holds one, a run with other settings than the plan, or one that
-            diverged; what was done is kept.
+            diverged, unless it was to choose a learning rate; what was done is kept.
     """
     is_new = plan is not None
     if is_new:
@@ -188,7 +193,7 @@ def run_sweep(
             observer.begin(number, plan.total, experiment)
         run = folder.run(name)
         summary = _found(run, experiment)
-        if summary is None:
+        if summary is None and not _diverged(run).exists():
             if data is None or data[0] != experiment.seed:
                 steps = experiment.steps or None
                 data = experiment.seed, load(experiment.data, root=root, steps=steps, seed=experiment.seed)
@@ -197,14 +202,25 @@ def run_sweep(
                 folder.create(plan)
             if not (run.path / "config.toml").exists():
                 run.create(config)
-            summary = train(run, data[1], resume=True, observer=observer, should_stop=should_stop)
-        if summary is None:
-            return False
+            try:
+                summary = train(run, data[1], resume=True, observer=observer, should_stop=should_stop)
+            except Diverged as error:
+                if not name.startswith("tuning-"):
+                    raise
+                write_text(_diverged(run), f"{error}\n")  # a rate to choose from: the worst of them, no reason to stop
+            else:
+                if summary is None:
+                    return False
         if observer:
             observer.end(summary)
         if should_stop():
             return number == plan.total
     return True
+
+
+def _diverged(run: RunFolder) -> Path:
+    """The file that says that a tuning run diverged."""
+    return run.path / "diverged.txt"
 
 
 def _found(run: RunFolder, experiment: Experiment) -> dict[str, Any] | None:
