@@ -40,6 +40,7 @@ def test_the_page_is_sound_and_tells_means_and_spread(tmp_path):
     assert f"magnitude pruning 95.5 ± {spread} 85.5 ± {spread}" in page.words
     assert f"dense (Adam) 97.5 ± {spread}" in page.words
     assert "Not finished" not in page.words
+    assert "AdaBreg with 10 % of the connections 95.5 %" in page.words
     assert "bregma sweep --data digits --method adabreg,gmp,adam --density 0.5,0.1 --seeds 2 --epochs 4" in page.words
     assert len(page.named("figure")) == 3
 
@@ -63,8 +64,8 @@ def test_the_curve_has_a_mean_for_each_density_and_the_dense_band(tmp_path):
     curve, ahead, activity = draw_sweep(("adabreg", "gmp", "adam"), rows)
     assert "AdaBreg at 0.5: 0.965; AdaBreg at 0.1: 0.955; magnitude pruning at 0.5: 0.955" in curve.alt
     assert "dense (Adam) at 1: 0.975" in curve.alt
-    assert "over magnitude pruning at 0.1: 10;" in ahead.alt  # the same seeds: no spread
-    assert "over dense at 0.1: -2" in ahead.alt
+    assert "magnitude pruning at 0.1: 10;" in ahead.alt  # the same seeds: no spread
+    assert "dense at 0.1: -2" in ahead.alt
     assert "AdaBreg at 0.5: 0.15" in activity.alt
     for name in ("AdaBreg", "magnitude pruning", "dense"):
         assert f">{name}<" in curve.svg

@@ -151,7 +151,7 @@ def _numbers(plan: Plan, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     own = sorted(share for name, share in found if name == method)
     for share in dict.fromkeys((own[-1], own[0])) if own and method != "adam" else ():
         numbers.append(
-            (percent(found[method, share].mean), f"{name_of(method)} with {percent(share)} of the connections")
+            (percent(found[method, share].mean), f"{name_of(method)} with {100 * share:g} % of the connections")
         )
     if ("adam", 1.0) in found:
         numbers.append((percent(found["adam", 1.0].mean), "the dense network"))

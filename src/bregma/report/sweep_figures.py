@@ -93,7 +93,7 @@ def _ahead(methods: Sequence[str], rows: list[dict[str, Any]]) -> Drawing | None
             if method == first and rival is not None:
                 values.setdefault(density, []).append(100 * (value - rival))
         if values:
-            name = f"over {name_of(other)}" if other != "adam" else "over dense"
+            name = "dense" if other == "adam" else name_of(other)  # a curve here, no band
             series.append(_Series(name, _COLORS[other], dict(sorted(values.items(), reverse=True))))
     if not series:
         return None
