@@ -15,6 +15,7 @@ from rich.table import Table
 from bregma.cli.interrupt import StopOnInterrupt
 from bregma.cli.options import MaybePath
 from bregma.cli.train import found_again
+from bregma.runs.admm_settings import ADMMSettings
 from bregma.runs.experiment import SWEPT, Experiment, Init, recipe
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Sweep(Experiment):
     penalty: tyro.conf.Suppress[str] = "l1"
     init: tyro.conf.Suppress[Init] = "sparse"
     init_density: tyro.conf.Suppress[float] = 0.1
+    admm: tyro.conf.Suppress[ADMMSettings] = ADMMSettings()  # noqa: RUF009  (frozen, no state)
     out: MaybePath = None
     resume: MaybePath = None
     root: MaybePath = None

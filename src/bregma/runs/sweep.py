@@ -18,8 +18,9 @@ from bregma.data import Splits, load
 from bregma.runs.experiment import SWEPT, Experiment
 from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder, describe
-from bregma.runs.loop import Diverged, Observer, train
+from bregma.runs.loop import Diverged, train
 from bregma.runs.plan import Plan, Point, tuning_name
+from bregma.runs.record import Observer
 
 FORMAT = 1
 
