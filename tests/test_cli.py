@@ -29,7 +29,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["evaluate", "--help"], ["report", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["train", "--help"], ["evaluate", "--help"], ["report", "--help"], ["sweep", "--help"]]
+)
 def test_help_is_help(words, capsys):
     assert run(*words) == 0
     out = capsys.readouterr().out
@@ -92,6 +94,25 @@ def test_report_lays_runs_side_by_side(finished, tmp_path, capsys):
     assert (tmp_path / "both.html").read_text().startswith("<!DOCTYPE html>")
 
 
+def test_sweep_leaves_a_folder_with_a_page_and_a_table(tmp_path, capsys):
+    out = tmp_path / "sweep"
+    words = ["--density", "0.5,0.2", "0.1", "--method", "adabreg,gmp", "--seeds", "1"]
+    assert run("sweep", *QUICK, *words, "--out", str(out)) == 0
+    shown = capsys.readouterr()
+    assert shown.out.strip() == str(out / "report.html")
+    assert "6/6  gmp at 0.1, seed 0, lr 0.02: test " in shown.err
+    assert "magnitude pruning" in shown.err
+    assert len([path for path in out.iterdir() if path.is_dir()]) == 7  # six runs and the figures
+    assert run("report", str(out)) == 0
+    assert capsys.readouterr().out.strip() == str(out / "report.html")
+    assert run("sweep", "--resume", str(out)) == 0
+    assert "6/6  gmp at 0.1, seed 0, lr 0.02: test " in capsys.readouterr().err
+    assert run("sweep", "--resume", str(out), "--seeds", "2") == 2
+    assert "resume goes on with the settings of the sweep" in capsys.readouterr().err
+    assert run("sweep", "--out", str(out)) == 2
+    assert "already holds a sweep" in capsys.readouterr().err
+
+
 def test_data_lists_every_set(capsys):
     assert run("data") == 0
     out = capsys.readouterr().out
@@ -119,6 +140,13 @@ def test_data_lists_every_set(capsys):
         (["evaluate", "{run}", "--data", "{tmp}"], "not recognised"),
         (["report"], "runs: name at least one run folder"),
         (["report", "{run}", "--out", "{tmp}"], "is a folder; name the page to write"),
+        (["sweep", "--density", "0.5,1.5"], "density must be one or more numbers in (0, 1], got 1.5"),
+        (["sweep", "--density", "0.5,x"], "--density"),
+        (["sweep", "--method", "linbreg"], "method must be one or more of adabreg, gmp"),
+        (["sweep", "--lr", "0.1,-1"], "lr must be a finite number > 0, got -1.0"),
+        (["sweep", "--epochs", "0"], "epochs must be >= 1, got 0"),
+        (["sweep", "--resume", "{tmp}"], "holds no sweep: sweep.toml is missing"),
+        (["train", "--method", "gmp"], "density must be in (0, 1] for the method gmp, got 0.0"),
         (["train", "--out", "{run}/config.toml"], "is a file, not a folder"),
         (["train", "--lr", "abc"], "--lr"),
         (["train", "--method", "sgd"], "Expected one of"),

@@ -5,11 +5,13 @@ import pytest
 from bregma.runs.experiment import Experiment, recipe
 
 
-def test_a_density_changes_what_is_recommended_and_needs_adabreg():
+def test_a_density_changes_what_is_recommended_and_needs_a_method_that_meets_it():
     assert recipe("digits", density=0.1).lr > recipe("digits").lr
     assert recipe("digits", density=0.1, lr=0.5).lr == 0.5
-    with pytest.raises(ValueError, match="density needs the method adabreg, got linbreg"):
+    with pytest.raises(ValueError, match=r"density needs one of the methods adabreg, gmp, .*, got linbreg"):
         recipe("digits", "linbreg", density=0.1)
+    with pytest.raises(ValueError, match=r"density must be in \(0, 1\] for the method gmp, got 0.0"):
+        recipe("digits", "gmp")
 
 
 def test_a_network_of_delrec_has_a_fixed_number_of_layers():

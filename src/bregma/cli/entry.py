@@ -13,6 +13,7 @@ from bregma.cli.data import Data
 from bregma.cli.evaluate import Evaluate
 from bregma.cli.export import Export
 from bregma.cli.report import Report
+from bregma.cli.sweep import Sweep, usual
 from bregma.cli.train import Train, recommended
 
 
@@ -62,6 +63,7 @@ def _parse(words: list[str]) -> Command:
 def _parser(words: list[str]) -> Command:
     return tyro.cli(
         Annotated[Train, tyro.conf.subcommand("train", default=Train(**vars(recommended(words))))]
+        | Annotated[Sweep, tyro.conf.subcommand("sweep", default=usual(words))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Export, tyro.conf.subcommand("export")]

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from bregma.cli.interrupt import StopOnInterrupt
 from bregma.cli.options import MaybePath, MaybeText
-from bregma.runs.experiment import METHODS, Experiment, recipe
+from bregma.runs.experiment import DENSITY_METHODS, METHODS, PRUNING, Experiment, recipe
 from bregma.runs.recipes import read_recipe
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Train(Experiment):
                 raise ValueError("resume goes on with the settings of the run; leave the other options out")
             experiment = folder.config().experiment
         else:
-            experiment = _found_again(experiment)
+            experiment = found_again(experiment)
             folder.require_new()
         splits = load(
             experiment.data,
@@ -167,12 +167,16 @@ def recommended(words: Sequence[str]) -> Experiment:
     except argparse.ArgumentError:  # the parser proper will say what is wrong
         return recipe()
     values = {**(read_recipe(given.pop("config")) if "config" in given else {}), **given}
-    if not 0 <= values.get("density", 0.0) <= 1 or values.get("method", "adabreg") != "adabreg":
-        values.pop("density", None)  # the checks proper will say what is wrong
+    density, method = values.get("density", 0.0), values.get("method", "adabreg")
+    # What does not fit together is left out: the checks proper will say what is wrong.
+    if not density and method in PRUNING:
+        values.pop("method")
+    if not 0 <= density <= 1 or method not in DENSITY_METHODS:
+        values.pop("density", None)
     return recipe(**values)
 
 
-def _found_again(experiment: Experiment) -> Experiment:
+def found_again(experiment: Experiment) -> Experiment:
     """The same, its data by an absolute path if by path, so that --resume finds them from any folder."""
     from bregma.data import DATASETS
 

@@ -21,6 +21,10 @@ METHOD_NAMES = {
     "adam": "Adam",
     "adamw": "AdamW",
     "admm": "ADMM",
+    "gmp": "magnitude pruning",
+    "gmp-metric": "metric-scored pruning",
+    "rigl": "RigL",
+    "set": "SET",
 }
 
 _HOW = ("learning", "solver", "sparsity", "sample")
@@ -66,16 +70,27 @@ def repeat_command(experiment: Experiment) -> str:
     words = ["bregma", "train", "--data", experiment.data, "--method", experiment.method]
     if experiment.density:
         words += ["--density", str(experiment.density)]
+    return shlex.join(words + option_words(experiment, usual))
+
+
+def option_words(experiment: Experiment, usual: Experiment, leave_out: tuple[str, ...] = ()) -> list[str]:
+    """The options of the command line for the settings that differ from the usual ones.
+
+    Example:
+        >>> option_words(recipe(epochs=5, recurrent=True), recipe())
+        ['--epochs', '5', '--recurrent']
+    """
+    words = []
     settings, usual_settings = flat_settings(experiment), flat_settings(usual)
     for name, value in settings.items():
-        if value == usual_settings[name]:
+        if value == usual_settings[name] or name in leave_out:
             continue
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
         else:
             words += [flag, *map(str, value if isinstance(value, list) else (value,))]
-    return shlex.join(words)
+    return words
 
 
 def _single(results: Results) -> str:

@@ -12,6 +12,8 @@ from bregma.data import FrameDataset
 from bregma.nn import SpikingMLP
 from bregma.nn.delrec import ARCHITECTURES, DelRec
 from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
+from bregma.optim.baselines import SET, MagnitudePruning, RigL
+from bregma.optim.sparsifier import Sparsifier
 from bregma.runs.delays import delay_rates
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import Config
@@ -80,13 +82,18 @@ def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optim
 
 def build_sparsifier(
     net: nn.Module, optimizer: torch.optim.Optimizer, experiment: Experiment, total: int
-) -> TargetDensity | None:
+) -> Sparsifier | None:
     """What brings the network to the density of the experiment, if it names one."""
-    if not experiment.density:
+    density = experiment.density
+    if not density:
         return None
-    return TargetDensity(
-        optimizer, experiment.density, total, structure=experiment.structure, cost=experiment.cost, net=net
-    )
+    if experiment.method in ("gmp", "gmp-metric"):
+        metric = "adam" if experiment.method == "gmp-metric" else "none"
+        return MagnitudePruning(optimizer, density, total, metric=metric, structure=experiment.structure, net=net)
+    if experiment.method in ("rigl", "set"):
+        rewiring = RigL if experiment.method == "rigl" else SET
+        return rewiring(optimizer, density, total, seed=experiment.seed)
+    return TargetDensity(optimizer, density, total, structure=experiment.structure, cost=experiment.cost, net=net)
 
 
 def build_schedule(

@@ -9,14 +9,20 @@ from typing import Any, Literal, get_args
 
 from bregma.runs.admm_settings import ADMMSettings
 
-Method = Literal["adabreg", "adam", "adamw", "linbreg", "proxsgd", "admm"]
+Method = Literal["adabreg", "adam", "adamw", "linbreg", "proxsgd", "admm", "gmp", "gmp-metric", "rigl", "set"]
 Schedule = Literal["cosine", "onecycle", "constant"]
 Cost = Literal["none", "synops"]
 Init = Literal["anchored", "shrink", "sparse"]
 Network = Literal["mlp", "delrec_shd", "delrec_ssc", "delrec_psmnist"]
 Rounding = Literal["evaluation", "training"]
 METHODS: tuple[Method, ...] = get_args(Method)
+#: Those that thin a network out along Adam's steps, and so do nothing without a density.
+PRUNING: tuple[Method, ...] = ("gmp", "gmp-metric", "rigl", "set")
+#: Those that bring a network to a density that is named.
+DENSITY_METHODS: tuple[Method, ...] = ("adabreg", *PRUNING)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+#: Settings that each run of a sweep has its own of, or that a density leaves without effect.
+SWEPT = ("method", "density", "lr", "lam", "penalty", "init", "init_density")
 
 _POSITIVE = (lambda value: 0 < value < math.inf, "a finite number > 0")
 _NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, ">= 0 and finite")
@@ -26,6 +32,9 @@ _SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
 
 #: What the method admm takes; it refuses the other fields, as the other methods refuse ``admm``.
 _ADMM_FIELDS = ("data", "method", "hidden", "decay", "steps", "threads", "seed", "validation", "admm")
+
+#: The methods that take a structure or a cost; both need a density.
+STRUCTURED: dict[str, tuple[Method, ...]] = {"structure": ("adabreg", "gmp", "gmp-metric"), "cost": ("adabreg",)}
 
 #: What each field may be: a test, and how to say it.
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -69,7 +78,8 @@ class Experiment:
         data: digits, mnist, psmnist, nmnist, shd, ssc, or the path of a file or folder in the layout of one of them.
         method: optimizer; or admm, which takes no gradients and no other settings than data, hidden, decay, steps,
             threads, seed, validation and its own. adam and adamw have no penalty, but weight decay: adam adds it to the
-            gradient, adamw shrinks the weights.
+            gradient, adamw shrinks the weights. gmp, gmp-metric (gradual magnitude pruning, the second by adabreg's
+            score), rigl and set take the steps of adam and need a density; they are what adabreg is compared with.
         density: share of the connections to be left, in (0, 1]: adabreg then trains from a dense start to exactly that
             share and chooses lam itself; penalty and init are ignored. 0: what lam makes of it.
         structure: what stays or goes as a whole where a density is named. weights: every connection for itself;
@@ -155,17 +165,28 @@ class Experiment:
             value = getattr(self, name)
             if not inside(value):
                 raise ValueError(f"{name} must be {allowed}, got {value!r}")
-        if self.density and self.method != "adabreg":
-            raise ValueError(f"density needs the method adabreg, got {self.method}")
+        if self.density and self.method not in DENSITY_METHODS:
+            raise ValueError(f"density needs one of the methods {', '.join(DENSITY_METHODS)}, got {self.method}")
+        if not self.density and self.method in PRUNING:
+            raise ValueError(f"density must be in (0, 1] for the method {self.method}, got {self.density}")
         if self.network != "mlp":
             wanted = len(ARCHITECTURES[self.network.removeprefix("delrec_")].hidden)
             if len(self.hidden) != wanted:
                 raise ValueError(f"hidden must be {wanted} sizes for the network {self.network}, got {self.hidden}")
-        for name in ("structure", "cost"):
-            if not self.density and getattr(self, name) != getattr(type(self), name):
-                raise ValueError(f"{name} needs a density, got {getattr(self, name)!r} without one")
+        self._check_structure()
         self._refuse_unused()
         self.admm.check()
+
+    def _check_structure(self) -> None:
+        """Raise if a structure or a cost is named that would do nothing."""
+        for name, methods in STRUCTURED.items():
+            value = getattr(self, name)
+            if value == getattr(type(self), name):
+                continue
+            if not self.density:
+                raise ValueError(f"{name} needs a density, got {value!r} without one")
+            if self.method not in methods:
+                raise ValueError(f"{name} needs one of the methods {', '.join(methods)}, got {self.method}")
 
     def _refuse_unused(self) -> None:
         """Raise if a field that the method does not look at was changed: it would do nothing."""

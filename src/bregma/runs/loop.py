@@ -37,6 +37,10 @@ class EpochProgress(Progress):
     right: int = 0
 
 
+class Diverged(ValueError):
+    """The loss or a membrane is no longer finite."""
+
+
 class Session:
     """One run under way: network, optimizer, schedule and progress, saved and restored together.
 
@@ -128,7 +132,8 @@ def train(
         What ``summary.json`` holds, for the first worker; or None if stopped early.
 
     Raises:
-        ValueError: a membrane or the loss is no longer finite; the last checkpoint is kept. Or ``last.pt`` is broken.
+        Diverged: a membrane or the loss is no longer finite; the last checkpoint is kept.
+        ValueError: ``last.pt`` is broken.
         FileNotFoundError: the run to go on with has finished epochs, but no ``last.pt``.
     """
     if folder.config().experiment.method == "admm":
@@ -210,7 +215,7 @@ def _forward(session: Session, x: torch.Tensor, labels: torch.Tensor) -> tuple[t
         if not torch.isfinite(loss):
             raise ValueError(f"loss is {loss.item()}")
     except ValueError as error:
-        raise ValueError(
+        raise Diverged(
             f"training diverged in epoch {session.progress.epoch + 1} ({error}); an lr below "
             f"{session.experiment.lr} may help; the last checkpoint in {session.folder.path} is kept"
         ) from error
