@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from bregma.admm import ADMMClassifier
     from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
-    from bregma.sparsity import density
+    from bregma.sparsity import compact, density
 
 __all__ = [
     "ADMMClassifier",
@@ -30,6 +30,7 @@ __all__ = [
     "ProxSGD",
     "TargetDensity",
     "__version__",
+    "compact",
     "density",
     "param_groups",
 ]
@@ -40,6 +41,7 @@ _HOME = {
     "LinBreg": "bregma.optim",
     "ProxSGD": "bregma.optim",
     "TargetDensity": "bregma.optim",
+    "compact": "bregma.sparsity",
     "density": "bregma.sparsity",
     "param_groups": "bregma.optim",
 }

@@ -162,7 +162,7 @@ class TargetDensity(Sparsifier):
         return cut
 
     def _room(self, dual: Tensor) -> Tensor:
-        if self._scratch is None:
+        if self._scratch is None or self._scratch.shape != dual.shape:
             self._scratch = torch.empty_like(dual)
         return self._scratch
 

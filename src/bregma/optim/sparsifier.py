@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from bregma.optim import checks
+from bregma.optim.carry import Moves, carry_over
 from bregma.prox import thresholds
 
 
@@ -74,11 +75,8 @@ class Sparsifier:
         self.weights = _weights(optimizer)
         self.size = sum(w.numel() for w in self.weights)
         self.freeze_step = max(1, round(ramp_end * total_steps))
-        self._layer_floors = [math.ceil(layer_floor * w.numel()) for w in self.weights]
-        self._floors = [
-            max(floor, w.shape[0] * min(neuron_floor, w[0].numel()))
-            for floor, w in zip(self._layer_floors, self.weights, strict=True)
-        ]
+        self.layer_floor = layer_floor
+        self.set_floors()
         if sum(self._floors) > self.keep(density):
             raise ValueError(
                 f"density must be >= {sum(self._floors) / self.size:.6f} for the floors "
@@ -144,9 +142,21 @@ class Sparsifier:
         for name, value in state_dict.items():
             setattr(self, name, value.to(self.mask.device, copy=True) if isinstance(value, Tensor) else value)
 
+    def set_floors(self) -> None:
+        """Count what the floors hold of each weight tensor."""
+        self._layer_floors = [math.ceil(self.layer_floor * w.numel()) for w in self.weights]
+        self._floors = [
+            max(floor, w.shape[0] * min(self.neuron_floor, w[0].numel()))
+            for floor, w in zip(self._layer_floors, self.weights, strict=True)
+        ]
+
     def keep(self, density: float) -> int:
         """Return how many weights a density leaves."""
         return thresholds.keep_count(self.size, density)
+
+    def carry_over(self, moves: Moves) -> None:
+        """Go on with smaller weights, as many of which are to be left; see :func:`bregma.compact`."""
+        carry_over(self, moves)
 
     # -- hooks ------------------------------------------------------------------------------------------------------
 
