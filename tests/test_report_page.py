@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from run_folders import make_run
 
-from bregma import cli
+from bregma.cli import main
+from bregma.cli.train import Train
 from bregma.report.report import duration, repeat_command, write_report
 from bregma.runs.experiment import Experiment, recipe
 from bregma.runs.folder import RunFolder
@@ -209,11 +210,11 @@ def test_many_runs_take_their_colour_from_the_method(tmp_path):
 def test_the_command_repeats_the_experiment(experiment: Experiment, monkeypatch):
     """The command line, read by the command line's own parser, gives the same experiment."""
     seen = []
-    monkeypatch.setattr(cli, "_train", lambda command: seen.append(command.experiment()) or 0)
+    monkeypatch.setattr(Train, "__call__", lambda command: seen.append(command.experiment()) or 0)
     name, *words = shlex.split(repeat_command(experiment))
     assert name == "bregma"
     with pytest.raises(SystemExit):
-        cli.main(words)
+        main(words)
     assert seen == [experiment]
 
 

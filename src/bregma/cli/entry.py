@@ -1,0 +1,71 @@
+"""The entry point: words in, one command run, one line of error out."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Protocol
+
+import tyro
+
+from bregma import __version__
+from bregma.cli.data import Data
+from bregma.cli.evaluate import Evaluate
+from bregma.cli.report import Report
+from bregma.cli.train import Train, recommended
+
+
+class Command(Protocol):
+    """Options that were given, and what to do with them."""
+
+    def __call__(self) -> int:
+        """Do it; the exit code."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: run a command; bad input ends with one line and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(__version__)
+        return
+    try:
+        sys.exit(_parse(words)())
+    except BrokenPipeError:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("bregma: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        print(f"bregma: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        print(f"bregma: {str(error).partition('DefaultCPUAllocator: ')[2] or error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parse(words: list[str]) -> Command:
+    """The command with its options; what the parser says of a mistake, in a box of lines, becomes one line."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return _parser(words)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        title, *text = [line.strip("╭╮╰╯│─ ") for line in box.getvalue().splitlines()]
+        raise ValueError(f"{title}: {' '.join(' '.join(text).split())}") from None
+
+
+def _parser(words: list[str]) -> Command:
+    return tyro.cli(
+        Annotated[Train, tyro.conf.subcommand("train", default=Train(**vars(recommended(words))))]
+        | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Data, tyro.conf.subcommand("data")],
+        prog="bregma",
+        description="Train sparse spiking neural networks by mathematical optimisation.",
+        args=words,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
