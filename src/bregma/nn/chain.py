@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -70,10 +70,11 @@ def chain(net: nn.Module) -> Chain:
         ([8, 6], 'mean')
     """
     if isinstance(net, SpikingMLP):
-        layers = [layer.layer if isinstance(layer, Recompute) else layer for layer in net.hidden]
+        layers: list[Any] = [layer.layer if isinstance(layer, Recompute) else layer for layer in net.hidden]
         stages = tuple(Stage(layer.linear, None, layer.neurons) for layer in layers)
         return Chain(stages, net.readout.linear, net.readout.integrators, "mean")
     if isinstance(net, DelRec):
-        stages = tuple(Stage(layer.linear, layer.norm, layer.neurons, layer.dropout) for layer in net.hidden)
+        layers = list(net.hidden)
+        stages = tuple(Stage(layer.linear, layer.norm, layer.neurons, layer.dropout) for layer in layers)
         return Chain(stages, net.readout, net.integrators, "sum" if net.integrators is None else "softmax")
     raise TypeError(f"net must be a SpikingMLP or a DelRec, got {type(net).__name__}")
