@@ -2,5 +2,6 @@
 
 from bregma.sparsity.compaction import compact
 from bregma.sparsity.measure import density, layer_densities, nonzero, parameters
+from bregma.sparsity.network import SparseNetwork, compress
 
-__all__ = ["compact", "density", "layer_densities", "nonzero", "parameters"]
+__all__ = ["SparseNetwork", "compact", "compress", "density", "layer_densities", "nonzero", "parameters"]

@@ -101,7 +101,7 @@ def _layer(stage: Stage, *, first: bool, training: bool) -> _Layer:
     n, fan_in = weight.shape
     drive = weight.new_zeros(n) if linear.bias is None else linear.bias.double()
     if stage.norm is not None:
-        scale, shift = _affine(stage.norm)
+        scale, shift = affine(stage.norm)
         if training:  # over a batch the mean of a constant is itself, and the norm leaves its shift
             drive = torch.maximum(scale * drive + shift, _beta(stage.norm, n))
         else:
@@ -132,7 +132,7 @@ def _without_limit(weight: Tensor) -> Tensor:
     return torch.where(weight != 0, torch.inf, 0.0).double()
 
 
-def _affine(norm: torch.nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+def affine(norm: torch.nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """Factor and shift of a normalisation in evaluation, (n,) each."""
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("norm must keep running statistics, got a BatchNorm1d with track_running_stats=False")
