@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bregma.admm.systems import box_minimum
 from bregma.admm.updates import solve_gram
+from bregma.admm.workers import ALONE, Workers
 
 _ROWS = 512  # frames unfolded at a time
 
@@ -98,7 +99,8 @@ class Correlation:
 
     def by_place(self, rows: Tensor) -> Tensor:
         """Maps (R, neurons) as (R * places, channels), in the order of `patches`."""
-        return rows.view(len(rows), self.layer.channels, -1).transpose(1, 2).flatten(0, 1)
+        places = self.out_shape[1] * self.out_shape[2]
+        return rows.view(len(rows), self.layer.channels, places).transpose(1, 2).flatten(0, 1)
 
     def _kernels(self, weight: Tensor) -> Tensor:
         return weight.view(self.layer.channels, self.in_shape[0], self.layer.kernel, self.layer.kernel)
@@ -111,10 +113,11 @@ class ConvolutionInputs:
         a: the spikes, read anew at every call.
         correlation: the map of the layer.
         fixed: the spikes are data and never change.
+        workers: whose samples the least squares is over.
     """
 
-    def __init__(self, a: Tensor, correlation: Correlation, fixed: bool = False) -> None:
-        self._rows, self._map, self._fixed = a.view(-1, a.shape[-1]), correlation, fixed
+    def __init__(self, a: Tensor, correlation: Correlation, fixed: bool = False, workers: Workers = ALONE) -> None:
+        self._rows, self._map, self._fixed, self._workers = a.view(-1, a.shape[-1]), correlation, fixed, workers
         self._gram: Tensor | None = None
 
     def drive(self, weight: Tensor, out: Tensor) -> Tensor:
@@ -135,6 +138,7 @@ class ConvolutionInputs:
             product += self._map.by_place(wanted).T @ patches
             if self._gram is None:
                 gram += patches.T @ patches
+        self._workers.sum([product] if gram is self._gram else [gram, product])
         if self._fixed:
             self._gram = gram
         return solve_gram(product, gram, ridge, like=sums)

@@ -7,12 +7,15 @@ from torch import Tensor
 
 from bregma.admm.convolution import Correlation
 from bregma.admm.problem import Constants
+from bregma.admm.workers import ALONE, Workers
 from bregma.dynamics import integrate, lif, linear
 
 
 @torch.no_grad()
 def current(x: Tensor, weight: Tensor, correlation: Correlation | None = None) -> Tensor:
     """``W x`` (T, B, n) of ``x`` (T, B, inputs) for dense weights, or those of a convolution."""
+    if not x.shape[1]:  # a worker without samples
+        return x.new_zeros(*x.shape[:2], len(weight) if correlation is None else correlation.neurons)
     if correlation is None:
         return linear(x, weight)
     return correlation.apply(x.flatten(0, 1), weight).view(*x.shape[:2], -1)
@@ -63,6 +66,7 @@ def random_layer(
     generator: torch.Generator,
     rate: float = 0.15,
     correlation: Correlation | None = None,
+    workers: Workers = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Gaussian weights scaled so that the layer fires at a given rate: what no training gives.
 
@@ -73,6 +77,7 @@ def random_layer(
         generator: of the weights.
         rate: wanted mean of the spikes, in (0, 0.5); met to about one per cent of itself unless ``x`` is silent.
         correlation: the map of the layer if it is a convolution.
+        workers: over whose samples the rate is a mean.
 
     Returns:
         Weights (n, inputs) and the spikes they cause (T, B, n).
@@ -89,8 +94,15 @@ def random_layer(
     low, high = -12.0, 12.0  # of log2(scale)
     for _ in range(20):
         middle = (low + high) / 2
-        spikes = lif(drive * 2**middle, constants.decay, constants.threshold)[0]
-        if abs(float(spikes.mean()) - rate) < 0.01 * rate:
+        spikes = lif(drive * 2**middle, constants.decay, constants.threshold)[0] if drive.numel() else drive
+        found = _mean(spikes, workers)
+        if abs(found - rate) < 0.01 * rate:
             break
-        low, high = (middle, high) if float(spikes.mean()) < rate else (low, middle)
+        low, high = (middle, high) if found < rate else (low, middle)
     return direction * 2**middle, spikes
+
+
+def _mean(spikes: Tensor, workers: Workers) -> float:
+    total = torch.tensor([float(spikes.sum(dtype=torch.float64)), spikes.numel()], dtype=torch.float64)
+    workers.sum([total])
+    return float(total[0] / total[1])

@@ -16,6 +16,7 @@ from bregma.admm.convolution import ConvolutionInputs, Correlation
 from bregma.admm.products import correlate, gram, times
 from bregma.admm.systems import SpikeSystem, System
 from bregma.admm.updates import cholesky, pseudo_inverse, solve_gram
+from bregma.admm.workers import ALONE, Workers
 
 #: Share of non-zero entries up to which products over events were measured to be faster than dense ones.
 EVENT_SHARE = 0.15
@@ -43,6 +44,7 @@ class DenseInputs:
     Args:
         a: the spikes (T, B, n); read anew at every call.
         fixed: they are data and never change, nor does their Gram matrix.
+        workers: whose samples the least squares is over.
 
     Example:
         >>> spikes = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]]])
@@ -50,8 +52,8 @@ class DenseInputs:
         tensor([[2., 3.]])
     """
 
-    def __init__(self, a: Tensor, fixed: bool = False) -> None:
-        self._rows, self._fixed = a.view(-1, a.shape[-1]), fixed
+    def __init__(self, a: Tensor, fixed: bool = False, workers: Workers = ALONE) -> None:
+        self._rows, self._fixed, self._workers = a.view(-1, a.shape[-1]), fixed, workers
         self._gram: Tensor | None = None
 
     def drive(self, weight: Tensor, out: Tensor) -> Tensor:
@@ -63,6 +65,7 @@ class DenseInputs:
         """Least squares; the sums and the factor in float64."""
         product = correlate(self._rows, sums.view(-1, sums.shape[-1]))
         found = gram(self._rows) if self._gram is None else self._gram
+        self._workers.sum([product] if found is self._gram else [found, product])
         if self._fixed:
             self._gram = found
         return solve_gram(product.T, found, ridge, like=sums)
@@ -84,6 +87,7 @@ class EventInputs(DenseInputs):
 
     Args:
         x: zeros and ones (T, B, n).
+        workers: see `DenseInputs`.
 
     Example:
         >>> x = torch.tensor([[[1.0, 0.0, 0.0]], [[1.0, 0.0, 1.0]]])
@@ -91,11 +95,13 @@ class EventInputs(DenseInputs):
         tensor([[2., 0., 3.]])
     """
 
-    def __init__(self, x: Tensor) -> None:
-        super().__init__(x.contiguous(), fixed=True)
+    def __init__(self, x: Tensor, workers: Workers = ALONE) -> None:
+        super().__init__(x.contiguous(), fixed=True, workers=workers)
         rows = self._rows
         self._size = rows.shape[1]
-        self._active = rows.any(0).nonzero().squeeze(1)
+        fired = rows.any(0).double()
+        workers.sum([fired])
+        self._active = fired.nonzero().squeeze(1)
         self._indptr = np.zeros(len(rows) + 1, dtype=np.int64)
         self._index = kernels.event_lists(rows[:, self._active].contiguous().numpy(), self._indptr)
         self._inverse: tuple[float, Tensor] | None = None
@@ -111,6 +117,7 @@ class EventInputs(DenseInputs):
         m = sums.shape[-1]
         product = torch.zeros((len(self._active), m), dtype=sums.dtype)
         kernels.event_correlation(self._indptr, self._index, sums.view(-1, m).numpy(), product.numpy())
+        self._workers.sum([product])
         weight = sums.new_zeros((m, self._size))
         exact = product.new_empty((m, len(self._active)), dtype=torch.float64)
         times(product.T.double().contiguous(), self._gram_inverse(ridge), exact)
@@ -127,29 +134,37 @@ class EventInputs(DenseInputs):
             gram = np.zeros((len(self._active), len(self._active)))
             kernels.event_gram(self._indptr, self._index, gram)
             exact = torch.from_numpy(gram)
+            self._workers.sum([exact])
             inverse = torch.cholesky_inverse(cholesky(exact, ridge)) if ridge > 0 else pseudo_inverse(exact)
             self._inverse = ridge, inverse
         return self._inverse[1]
 
 
-def data_inputs(x: Tensor) -> Inputs:
-    """The data as events if they are sparse, binary and on the CPU, dense otherwise."""
-    sparse = x.device.type == "cpu" and bool(((x == 0) | (x == 1)).all()) and float(x.mean()) <= EVENT_SHARE
-    return EventInputs(x) if sparse else DenseInputs(x.contiguous(), fixed=True)
+def data_inputs(x: Tensor, workers: Workers = ALONE) -> Inputs:
+    """The data as events if they are sparse, binary and on the CPU, dense otherwise; the same on all workers."""
+    facts = x.new_tensor([float(((x != 0) & (x != 1)).sum()), float(x.sum()), x.numel()], dtype=torch.float64)
+    workers.sum([facts])
+    other, ones, entries = facts.tolist()
+    if x.device.type == "cpu" and not other and ones <= EVENT_SHARE * entries:
+        return EventInputs(x, workers)
+    return DenseInputs(x.contiguous(), fixed=True, workers=workers)
 
 
-def presynaptic_inputs(x: Tensor, spikes: Sequence[Tensor], correlations: Sequence[Correlation | None]) -> list[Inputs]:
+def presynaptic_inputs(
+    x: Tensor, spikes: Sequence[Tensor], correlations: Sequence[Correlation | None], workers: Workers = ALONE
+) -> list[Inputs]:
     """What each layer listens to, the readout included.
 
     Args:
         x: the data (T, B, n_0).
         spikes: of each hidden layer (T, B, n).
         correlations: for each hidden layer that is a convolution its map, else None.
+        workers: whose samples the least squares are over.
     """
     inputs: list[Inputs] = []
     for k, (a, correlation) in enumerate(zip((x, *spikes), (*correlations, None), strict=True)):
         if correlation is not None:
-            inputs.append(ConvolutionInputs(a.contiguous(), correlation, fixed=k == 0))
+            inputs.append(ConvolutionInputs(a.contiguous(), correlation, fixed=k == 0, workers=workers))
         else:
-            inputs.append(data_inputs(a) if k == 0 else DenseInputs(a))
+            inputs.append(data_inputs(a, workers) if k == 0 else DenseInputs(a, workers=workers))
     return inputs

@@ -15,8 +15,17 @@ _NEWTON_STEPS = 60
 class Loss(Protocol):
     """A convex loss of the readout ``z`` (B, classes) against the coded labels ``y`` (B, classes)."""
 
+    #: Largest eigenvalue of the second derivative of the loss of a sample.
+    curvature: float
+
     def value(self, z: Tensor, y: Tensor) -> Tensor:
         """The loss, summed over samples; a scalar."""
+
+    def each(self, z: Tensor, y: Tensor) -> Tensor:
+        """The loss of each sample (B,)."""
+
+    def residual(self, z: Tensor, y: Tensor) -> Tensor:
+        """``-gradient / curvature`` (B, classes): to z plus this, the loss falls as a squared error would at least."""
 
     def prox(self, v: Tensor, y: Tensor, rho: float) -> Tensor:
         """The minimiser over z of ``value(z, y) + rho / 2 * ||z - v||^2`` (B, classes)."""
@@ -30,9 +39,19 @@ class SquaredError:
         tensor([[0.5000]])
     """
 
+    curvature = 2.0
+
     def value(self, z: Tensor, y: Tensor) -> Tensor:
         """``||z - y||^2``."""
         return (z - y).square().sum()
+
+    def each(self, z: Tensor, y: Tensor) -> Tensor:
+        """See `Loss`."""
+        return (z - y).square().sum(1)
+
+    def residual(self, z: Tensor, y: Tensor) -> Tensor:
+        """``y - z``."""
+        return y - z
 
     def prox(self, v: Tensor, y: Tensor, rho: float) -> Tensor:
         """``(2 y + rho v) / (2 + rho)``, Eq. (7) at t = T."""
@@ -47,9 +66,20 @@ class SquaredHinge:
         tensor([[ 0.5000, -2.0000]])
     """
 
+    curvature = 2.0
+
     def value(self, z: Tensor, y: Tensor) -> Tensor:
         """The loss, summed."""
-        return (1 - _signs(y) * z).clamp(min=0).square().sum()
+        return self.each(z, y).sum()
+
+    def each(self, z: Tensor, y: Tensor) -> Tensor:
+        """See `Loss`."""
+        return (1 - _signs(y) * z).clamp(min=0).square().sum(1)
+
+    def residual(self, z: Tensor, y: Tensor) -> Tensor:
+        """``s max(0, 1 - s z)``: the way to the margin."""
+        sign = _signs(y)
+        return sign * (1 - sign * z).clamp(min=0)
 
     def prox(self, v: Tensor, y: Tensor, rho: float) -> Tensor:
         """A sample on the right side of the margin stays; for the others it is the squared error to the margin."""
@@ -68,9 +98,20 @@ class CrossEntropy:
         True
     """
 
+    curvature = 0.5  # Boehning 1992: the Hessian is at most (I - 1 1^T / C) / 2
+
     def value(self, z: Tensor, y: Tensor) -> Tensor:
         """The loss, summed."""
-        return (torch.logsumexp(z, 1) - z.gather(1, y.argmax(1, keepdim=True)).squeeze(1)).sum()
+        return self.each(z, y).sum()
+
+    def each(self, z: Tensor, y: Tensor) -> Tensor:
+        """See `Loss`."""
+        return torch.logsumexp(z, 1) - z.gather(1, y.argmax(1, keepdim=True)).squeeze(1)
+
+    def residual(self, z: Tensor, y: Tensor) -> Tensor:
+        """``2 (one-hot - softmax(z))``."""
+        hot = torch.zeros_like(z).scatter_(1, y.argmax(1, keepdim=True), 1.0)
+        return 2 * (hot - torch.softmax(z, 1))
 
     def prox(self, v: Tensor, y: Tensor, rho: float) -> Tensor:
         """Newton on one scalar per sample, in float64.

@@ -19,6 +19,7 @@ from bregma.admm.problem import Variables, one_step_sums
 from bregma.admm.settings import Settings
 from bregma.admm.start import uniform_start
 from bregma.admm.systems import System
+from bregma.admm.workers import ALONE, Workers, whereabouts
 
 
 class ADMM:
@@ -33,6 +34,11 @@ class ADMM:
         seed: of the initial variables and of random orders.
         start: initial variables, taken over as they are; uniform in [0, 1) by default, with weights and multiplier at
             zero (the paper does not say).
+        workers: a group whose workers hold a part of the samples each; all must call the same methods, and each finds
+            the same weights as one worker with all samples.
+
+    Raises:
+        ValueError: several workers and Anderson acceleration, which does not know of them.
 
     Example:
         >>> x = (torch.rand(6, 4, 8, generator=torch.Generator().manual_seed(0)) < 0.3).float()
@@ -54,20 +60,28 @@ class ADMM:
         frame_shape: Sequence[int] | None = None,
         seed: int = 0,
         start: Variables | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self.settings = settings or Settings()
+        if self.settings.anderson and workers.size > 1:
+            raise ValueError(f"anderson must be 0 with several workers, got {self.settings.anderson}")
+        self._workers = workers
+        first, samples = whereabouts(workers, x.shape[1])
+        self._samples = samples
         constants = self.settings.constants
-        self.constants = self._first = replace(constants, ridge=constants.ridge * x.shape[0] * x.shape[1])
+        self.constants = self._first = replace(constants, ridge=constants.ridge * x.shape[0] * samples)
         self.loss = LOSSES[self.settings.loss]()
         self.y = y
         self.iteration = 0
         self.generator = torch.Generator().manual_seed(seed)
         self.network = Network.build(hidden, x.shape[2], y.shape[1], frame_shape)
-        self.variables = start or uniform_start(x, self.network.sizes, self.network.shapes, self.generator)
+        self.variables = start or uniform_start(
+            x, self.network.sizes, self.network.shapes, self.generator, first, samples
+        )
         if self.settings.multipliers == "all":
             self.variables.multipliers = [torch.zeros_like(z) for z in self.variables.membranes]
             self.variables.spike_multipliers = [torch.zeros_like(a) for a in self.variables.spikes]
-        self._inputs = presynaptic_inputs(x, self.variables.spikes, self.network.correlations)
+        self._inputs = presynaptic_inputs(x, self.variables.spikes, self.network.correlations, workers)
         self._anderson = Anderson(self.settings.anderson)
         self._fused = x.device.type == "cpu"
         self._scratch: dict[str, Tensor] = {}
@@ -129,6 +143,8 @@ class ADMM:
         layer = len(self.variables.weights) - 1
         self._fit(layer)
         p, z = self._drive(layer), self.variables.membranes[layer]
+        if not z.numel():  # a worker without samples
+            return
         if self.settings.readout_update == "exact":
             z.copy_(updates.readout_trajectory(p, self.y, self.loss, self.constants))
             return
@@ -212,9 +228,16 @@ class ADMM:
     def _rms(self) -> tuple[float, float]:
         """Root mean squares of the residuals of the hidden membranes and of the spikes."""
         hidden = range(len(self.variables.spikes))
-        size = sum(a.numel() for a in self.variables.spikes)
-        membranes, spikes = (sum(_square(of(k)) for k in hidden) for of in (self._residual, self._gap))
-        return (membranes / size) ** 0.5, (spikes / size) ** 0.5
+        size = self._steps * self._samples * sum(self.network.sizes[:-1])
+        squares = self._total([sum(_square(of(k)) for k in hidden) for of in (self._residual, self._gap)])
+        return (squares[0] / size) ** 0.5, (squares[1] / size) ** 0.5
+
+    def _total(self, values: Sequence[float]) -> list[float]:
+        """Sums over all workers."""
+        total = torch.tensor(values, dtype=torch.float64)
+        self._workers.sum([total])
+        found: list[float] = total.tolist()
+        return found
 
     def _buffer(self, name: str, shape: Sequence[int]) -> Tensor:
         """Memory that is reused from call to call."""
@@ -236,21 +259,24 @@ class ADMM:
             and ``spike_residuals``, norms per layer.
         """
         v, c = self.variables, self.constants
-        loss = float(self.loss.value(v.membranes[-1][-1], self.y))
-        total, membranes, spikes, primal = loss, [], [], 0.0
-        for layer, (weight, value) in enumerate(zip(v.weights, v.multipliers, strict=True)):
+        membranes, spikes, primal, multiplied = [], [], 0.0, 0.0
+        for layer, value in enumerate(v.multipliers):
             residual = self._residual(layer)
             membranes.append(_square(residual))
-            primal = float(residual[-1].norm())  # of the readout in the end
-            total += c.rho / 2 * (membranes[-1] + c.ridge * _square(weight)) + _inner(residual, value)
+            primal = _square(residual[-1])  # of the readout in the end
+            multiplied += _inner(residual, value)
         for layer, value in enumerate(v.spike_multipliers or [None] * len(v.spikes)):
             gap = self._gap(layer)
             spikes.append(_square(gap))
-            total += c.sigma / 2 * spikes[-1] + _inner(gap, value)
+            multiplied += _inner(gap, value)
+        loss = float(self.loss.value(v.membranes[-1][-1], self.y))
+        loss, primal, multiplied, *squares = self._total([loss, primal, multiplied, *membranes, *spikes])
+        membranes, spikes = squares[: len(membranes)], squares[len(membranes) :]
+        ridge = c.ridge * sum(_square(weight) for weight in v.weights)
         return {
-            "lagrangian": total,
+            "lagrangian": loss + multiplied + c.rho / 2 * (sum(membranes) + ridge) + c.sigma / 2 * sum(spikes),
             "loss": loss,
-            "primal": primal,
+            "primal": primal**0.5,
             "membrane_residuals": [square**0.5 for square in membranes],
             "spike_residuals": [square**0.5 for square in spikes],
         }

@@ -12,19 +12,33 @@ from bregma.dynamics import integrate, linear
 
 
 def uniform_start(
-    x: Tensor, sizes: Sequence[int], shapes: Sequence[tuple[int, int]], generator: torch.Generator
+    x: Tensor,
+    sizes: Sequence[int],
+    shapes: Sequence[tuple[int, int]],
+    generator: torch.Generator,
+    first: int = 0,
+    samples: int | None = None,
 ) -> Variables:
     """Membranes and spikes uniform in [0, 1), weights and multiplier zero.
+
+    A worker draws those of all samples, step by step, and keeps its own: the start does not depend on how many share
+    the work.
 
     Args:
         x: input spikes (T, B, n_0).
         sizes: neurons of each layer, the readout's last.
         shapes: of the weights of each layer.
         generator: of the numbers.
+        first: of the samples in ``x`` among all.
+        samples: how many there are in all; those of ``x`` by default.
     """
+    all_samples, last = x.shape[1] if samples is None else samples, first + x.shape[1]
 
     def draw(neurons: int) -> Tensor:
-        return torch.rand(*x.shape[:2], neurons, generator=generator, dtype=x.dtype).to(x.device)
+        drawn = torch.empty(len(x), x.shape[1], neurons, dtype=x.dtype)
+        for step in drawn:
+            step.copy_(torch.rand(all_samples, neurons, generator=generator, dtype=x.dtype)[first:last])
+        return drawn.to(x.device)
 
     membranes = [draw(neurons) for neurons in sizes]
     spikes = [draw(neurons) for neurons in sizes[:-1]]

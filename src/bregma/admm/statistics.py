@@ -1,0 +1,108 @@
+"""Sums over samples from which a layer's least squares follows: all that workers need to exchange.
+
+With features ``phi`` (R, n) and targets ``t`` (R, m) the weights of
+
+    min_W  sum_r  w_r ||t_r - W phi_r||^2 + c ||W||^2
+
+depend on the data through the Gram matrix, the cross matrix and the count alone. These add up over batches and over
+workers, which is Eq. (10) of arXiv 2505.05527, and fade by a common factor for running statistics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bregma.admm.updates import cholesky
+
+
+@dataclass
+class Statistics:
+    """Sums over samples, in float64.
+
+    Args:
+        gram: ``sum_r w_r phi_r phi_r^T`` (n, n).
+        cross: ``sum_r w_r phi_r t_r^T`` (n, m).
+        count: ``sum_r w_r``, a tensor (), so that workers can sum it in place like the others.
+
+    Example:
+        >>> one = Statistics.of(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0]]))
+        >>> two = Statistics.of(torch.tensor([[1.0, 1.0]]), torch.tensor([[5.0]]))
+        >>> one.merge(two).solve(ridge=0.0).round(decimals=6)
+        tensor([[2., 3.]], dtype=torch.float64)
+    """
+
+    gram: Tensor
+    cross: Tensor
+    count: Tensor
+
+    @classmethod
+    def empty(cls, features: int, targets: int, device: torch.device | None = None) -> Statistics:
+        """Nothing seen yet."""
+        gram, cross = (torch.zeros(features, k, dtype=torch.float64, device=device) for k in (features, targets))
+        return cls(gram, cross, torch.zeros((), dtype=torch.float64, device=device))
+
+    @classmethod
+    def of(cls, features: Tensor, targets: Tensor, weight: Tensor | None = None) -> Statistics:
+        """Those of rows of features (R, n) and targets (R, m), weighted by ``weight`` (R,) if given."""
+        phi = features.double()
+        weighted = phi if weight is None else phi * weight.double()[:, None]
+        count = phi.new_tensor(len(phi)) if weight is None else weight.double().sum()
+        return cls(weighted.T @ phi, weighted.T @ targets.double(), count)
+
+    def merge(self, other: Statistics) -> Statistics:
+        """Add those of other samples, in place."""
+        self.gram += other.gram
+        self.cross += other.cross
+        self.count += other.count
+        return self
+
+    def decay(self, factor: float) -> Statistics:
+        """Let what was seen count ``factor`` of what it did, in place: before a `merge`, running statistics."""
+        self.gram *= factor
+        self.cross *= factor
+        self.count *= factor
+        return self
+
+    def shift(self, ridge: float) -> float:
+        """``ridge`` times the mean of the Gram matrix' diagonal: what is added to the diagonal."""
+        return relative_shift(self.gram, ridge)
+
+    def solve(self, ridge: float) -> Tensor:
+        """The weights (m, n) by a Cholesky factor.
+
+        Args:
+            ridge: relative to the mean of the Gram matrix' diagonal, >= 0.
+
+        Raises:
+            ValueError: the ridge is too small for a singular Gram matrix.
+        """
+        weights: Tensor = torch.cholesky_solve(self.cross, cholesky(self.gram, self.shift(ridge))).T
+        return weights
+
+    def inverse(self, ridge: float) -> Tensor:
+        """``(gram / count + ridge * its mean diagonal * I)^-1`` (n, n), from a Cholesky factor.
+
+        Against the general rule an explicit inverse: with a ridge of a hundredth its condition is harmless, and it
+        serves the many products until the Gram matrix is formed anew.
+        """
+        mean = self.gram / self.count.clamp(min=1e-300)
+        inverse: Tensor = torch.cholesky_inverse(cholesky(mean, relative_shift(mean, ridge)))
+        return inverse
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name: for checkpoints, and to be summed over workers."""
+        return {"gram": self.gram, "cross": self.cross, "count": self.count}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> Statistics:
+        """The inverse of `tensors`."""
+        return cls(*(tensors[name].clone() for name in ("gram", "cross", "count")))
+
+
+def relative_shift(gram: Tensor, ridge: float) -> float:
+    """``ridge`` times the mean of the diagonal, and one if nothing was ever seen."""
+    size = float(gram.diagonal().mean())
+    return ridge * size if size > 0 else 1.0

@@ -1,0 +1,95 @@
+"""Workers that share the samples, Eq. (10) of arXiv 2505.05527: each keeps its own, and only sums travel."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Workers(Protocol):
+    """A group of workers that all do the same at the same time, each with samples of its own."""
+
+    rank: int
+    size: int
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all workers, in place; all of them in one message."""
+
+
+class Alone:
+    """One worker with all samples."""
+
+    rank = 0
+    size = 1
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Nothing to do."""
+
+
+ALONE: Workers = Alone()
+
+
+class ProcessGroup:
+    """The processes of `torch.distributed`, which must be initialised.
+
+    The result is the same on every worker to the last bit, so all of them go on with the same weights.
+
+    Args:
+        device: of the buffer that is sent; what the backend needs.
+
+    Attributes:
+        sent: bytes that this worker has handed over for summation.
+
+    Raises:
+        RuntimeError: `torch.distributed` is not initialised. In `sum`: a worker ended, or did not come within the
+            timeout of the group.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        if not dist.is_initialized():
+            raise RuntimeError("torch.distributed must be initialised first; torchrun and init_process_group do")
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self.sent = 0
+        self._device = device
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Sum in float64, in one flat buffer."""
+        flat = torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors]).to(self._device)
+        try:
+            dist.all_reduce(flat)
+        except RuntimeError as error:
+            raise RuntimeError(f"worker {self.rank} of {self.size} lost another one: {_first_line(error)}") from error
+        self.sent += flat.numel() * flat.element_size()
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
+
+
+def whereabouts(workers: Workers, mine: int) -> tuple[int, int]:
+    """The first of this worker's samples in the order of ranks, and how many there are in all.
+
+    Example:
+        >>> whereabouts(Alone(), 5)
+        (0, 5)
+    """
+    counts = torch.zeros(workers.size, dtype=torch.float64)
+    counts[workers.rank] = mine
+    workers.sum([counts])
+    return int(counts[: workers.rank].sum()), int(counts.sum())
+
+
+def shard(samples: int, rank: int, size: int) -> range:
+    """The samples of one worker: contiguous, in the order of ranks, none or one more than another has.
+
+    Example:
+        >>> [list(shard(5, rank, 3)) for rank in range(3)]
+        [[0, 1], [2, 3], [4]]
+    """
+    least, more = divmod(samples, size)
+    first = rank * least + min(rank, more)
+    return range(first, first + least + (rank < more))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

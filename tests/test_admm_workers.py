@@ -1,0 +1,159 @@
+"""Several workers find what one worker finds: each with samples of its own, uneven, perhaps none."""
+
+import datetime
+import os
+import signal
+import socket
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from bregma.admm import ADMM, Constants, Convolution, Settings
+from bregma.admm.consistent import ConsistentADMM
+from bregma.admm.consistent_settings import ConsistentSettings
+from bregma.admm.workers import ProcessGroup, shard
+
+T, B, INPUTS, CLASSES = 6, 11, 18, 3
+CONSTANTS = Constants(ridge=1e-3)
+
+
+def data():
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(T, B, INPUTS, generator=generator) < 0.12).double()
+    return x, torch.eye(CLASSES, dtype=torch.float64)[torch.arange(B) % CLASSES]
+
+
+def paper(settings, hidden=(7, 5)):
+    def solve(x, y, extra):
+        solver = ADMM(x, y, hidden, settings, frame_shape=(2, 3, 3), seed=1, **extra)
+        for _ in range(20):
+            solver.step()
+        return solver.variables.weights, solver.measure()
+
+    return solve
+
+
+def consistent(method, **settings):
+    def solve(x, y, extra):
+        solver = ConsistentADMM(
+            (7, 5), INPUTS, CLASSES, ConsistentSettings(**settings), seed=1, dtype=torch.float64, **extra
+        )
+        for _ in range(20):
+            getattr(solver, method)(x, y)
+        solver.refresh([(x, y)])
+        return solver.weights, solver.measure()
+
+    return solve
+
+
+SCENARIOS = {
+    "paper": paper(Settings(CONSTANTS, warming=5)),
+    "all multipliers": paper(Settings(CONSTANTS, warming=3, order="red-black", multipliers="all")),
+    "balanced": paper(Settings(CONSTANTS, warming=5, penalties="balanced", readout_update="exact")),
+    "convolution": paper(Settings(CONSTANTS, warming=5), hidden=(Convolution(2, kernel=2), 5)),
+    "mini-batch": consistent("step"),
+    "full batch": consistent("descend"),
+    "full batch, hinge": consistent("descend", loss="squared_hinge"),
+}
+
+
+def answers(columns, extra):
+    torch.set_num_threads(1)
+    x, y = data()
+    found = {}
+    for name, solve in SCENARIOS.items():
+        weights, measured = solve(x[:, columns], y[columns], extra)
+        found[name] = weights, measured
+    return found
+
+
+def join(rank, size, port, seconds=60.0):
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=size,
+        timeout=datetime.timedelta(seconds=seconds),
+    )
+    return ProcessGroup()
+
+
+def work(rank, size, port, cuts, folder):
+    workers = join(rank, size, port)
+    torch.save(answers(slice(cuts[rank], cuts[rank + 1]), {"workers": workers}), folder / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return answers(slice(None), {})
+
+
+@pytest.mark.parametrize("cuts", [(0, 4, B), (0, 7, 7, B)])
+def test_workers_equal_one(cuts, alone, tmp_path):
+    size = len(cuts) - 1
+    mp.start_processes(work, (size, free_port(), cuts, tmp_path), nprocs=size)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(size)]
+    for name, (weights, measured) in alone.items():
+        for answer in found:
+            for mine, theirs in zip(weights, answer[name][0], strict=True):
+                torch.testing.assert_close(theirs, mine, rtol=1e-10, atol=1e-10, msg=name)
+            for key, value in measured.items():
+                assert answer[name][1][key] == pytest.approx(value, rel=1e-9, abs=1e-12), (name, key)
+
+
+def lose(rank, size, port, how, queue):
+    workers = join(rank, size, port, seconds=3.0)
+    numbers = torch.ones(2)
+    workers.sum([numbers])
+    if rank == 1:
+        if how == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(8)
+        return
+    started = time.monotonic()
+    try:
+        workers.sum([numbers])
+    except RuntimeError as error:
+        queue.put((str(error), time.monotonic() - started))
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_a_lost_worker_is_an_error_within_the_timeout(how):
+    queue = mp.get_context("spawn").SimpleQueue()
+    processes = mp.start_processes(lose, (2, free_port(), how, queue), nprocs=2, join=False)
+    message, seconds = queue.get()
+    assert message.startswith("worker 0 of 2 lost another one: ")
+    assert seconds < 7
+    for process in processes.processes:
+        process.kill()
+
+
+def test_refuses():
+    with pytest.raises(RuntimeError, match="must be initialised first"):
+        ProcessGroup()
+
+    class Two:
+        rank, size = 0, 2
+
+    x, y = data()
+    with pytest.raises(ValueError, match="anderson must be 0 with several workers, got 2"):
+        ADMM(x, y, (4,), Settings(anderson=2, order="paper"), workers=Two())
+
+
+def test_shards_cover_all_samples():
+    for samples in (0, 1, 5, 12):
+        for size in (1, 2, 5):
+            parts = [shard(samples, rank, size) for rank in range(size)]
+            assert [i for part in parts for i in part] == list(range(samples))
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
