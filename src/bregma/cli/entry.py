@@ -9,6 +9,7 @@ from typing import Annotated, Protocol
 import tyro
 
 from bregma import __version__
+from bregma.cli.compact import Compact
 from bregma.cli.data import Data
 from bregma.cli.evaluate import Evaluate
 from bregma.cli.report import Report
@@ -63,6 +64,7 @@ def _parser(words: list[str]) -> Command:
         Annotated[Train, tyro.conf.subcommand("train", default=Train(**vars(recommended(words))))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Compact, tyro.conf.subcommand("compact")]
         | Annotated[Data, tyro.conf.subcommand("data")],
         prog="bregma",
         description="Train sparse spiking neural networks by mathematical optimisation.",
