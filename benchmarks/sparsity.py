@@ -163,7 +163,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    entries = []
+    path = args.json or (None if args.only else RESULTS)
+    entries, found = [], versions()
     for name in names if args.only is None else [args.only]:
         work = WORKS[name.split("-")[0]]
         for density in DENSITIES:
@@ -176,9 +177,8 @@ def main() -> None:
                 f"file {row['file_share']:.3f}  neurons {row['neurons_left']}",
                 flush=True,
             )
-    path = args.json or (None if args.only else RESULTS)
-    if path:
-        path.write_text(json.dumps({"rows": entries, "versions": versions()}, indent=1) + "\n", encoding="utf-8")
+            if path:
+                path.write_text(json.dumps({"rows": entries, "versions": found}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
