@@ -68,6 +68,13 @@ def test_frames_come_in_any_dtype_and_shape(dtype):
     torch.testing.assert_close(sparse(strided), expected, rtol=0, atol=1e-6)
 
 
+def test_float32_spikes_are_those_of_the_fast_path():
+    net = wide()
+    x = (torch.rand(100, 16, 200) < 0.1).float()
+    assert torch.equal(bregma.compress(net)(x), net(x).detach())
+    assert torch.equal(bregma.compact(net)(x), net(x))
+
+
 def test_threads_do_not_matter():
     sparse = bregma.compress(wide())
     x = (torch.rand(10, 9, 200) < 0.1).float()

@@ -146,7 +146,7 @@ def compressed_lif(
     n, slots = decay.shape[0], shape.shape[0]
     index = np.empty(64 * max(bits.shape[2], out.shape[2]) + _SLACK, np.uint32)
     queue = np.empty(max(values.shape[0], own_values.shape[0]) // CHUNK + 2 * _SLACK, np.uint32)
-    drive, spikes = np.zeros(n + 1, membrane.dtype), np.empty(n, membrane.dtype)
+    drive, own, spikes = np.zeros(n + 1, membrane.dtype), np.zeros(n + 1, membrane.dtype), np.empty(n, membrane.dtype)
     heard = np.empty(out.shape[2], np.uint64)
     for b in range(first, last):
         for t in range(bits.shape[0]):
@@ -160,11 +160,15 @@ def compressed_lif(
             if slots > 0:
                 now = arrivals[b, t % slots]
                 _pack(now, heard)
-                _add_scaled(now, index, _list(heard, index), own_start, own_column, own_values, drive)
+                _add_scaled(now, index, _list(heard, index), own_start, own_column, own_values, own)
                 for j in range(n):
                     now[j] = 0
             elif own_start.shape[0] > 0 and t > 0:
-                _add(index, _list(out[t - 1, b], index), own_start, own_column, own_values, queue, drive)
+                _add(index, _list(out[t - 1, b], index), own_start, own_column, own_values, queue, own)
+            if own_start.shape[0] > 0:  # summed apart, as the dense kernels do: float32 spikes are the same
+                for j in range(n):
+                    drive[j] += own[j]
+                    own[j] = 0
             step_row(membrane[b], drive[:n], decay, threshold, reset, strict, spikes)
             _pack(spikes, out[t, b])
             if slots > 0:
