@@ -63,9 +63,9 @@ def record(row: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n")
 
 
-def recordings(root: Path | None, seed: int) -> tuple[Part, Part, Part]:
+def recordings(root: Path | None, seed: int, steps: int = STEPS) -> tuple[Part, Part, Part]:
     """200 recordings to train on, the same share of every class; all others; and the official test part among those."""
-    splits = load("nmnist", root=root, steps=STEPS)
+    splits = load("nmnist", root=root, steps=steps)
     rest, chosen = stratified_cut(splits.train.labels.numpy(), SAMPLES / len(splits.train), seed)
     train = _frames(splits.train, chosen)
     validation, test = (_frames(part, np.arange(len(part))) for part in (splits.validation, splits.test))
@@ -127,7 +127,7 @@ def run(depth: int, options: Any, train: Part, unseen: Part, test: Part) -> dict
 
 def accuracy(solver: ADMM, part: Part) -> float:
     """Share of recordings whose largest score is their class's."""
-    scores = forward(part[0], solver.variables.weights, solver.constants)
+    scores = forward(part[0], solver.weights, solver.constants, solver.network.correlations)
     return float((scores.argmax(1) == part[1]).double().mean())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bregma.runs.admm_settings import ADMMSettings
 from bregma.runs.experiment import Experiment, recipe
 from bregma.runs.folder import Config, RunFolder, environment
 
@@ -27,7 +28,10 @@ def make_run(
     """A run whose numbers follow from the arguments; ``values`` of the input are ``events``, ``counts`` or ``grey``."""
     random = np.random.default_rng(0)
     planned = epochs if finished else epochs + 3
-    experiment = recipe(**{"data": "digits", "hidden": (8,), "epochs": planned, **settings})
+    length: dict[str, object] = {"epochs": planned}
+    if settings.get("method") == "admm":
+        length = {"admm": ADMMSettings(iterations=planned)}
+    experiment = recipe(**{"data": "digits", "hidden": (8,), **length, **settings})
     folder = RunFolder(path)
     folder.create(Config(experiment, shape, steps, classes, title, True, environment()))
     weights = weights_of(experiment, shape, classes, 1.0 if experiment.method == "adam" else density, random)
@@ -47,6 +51,7 @@ def make_run(
             "firing_rate": 0.15,
             "firing_rates": rates,
             "seconds": 1.5 * epoch,
+            **({"solver": figures_of(experiment, epoch)} if experiment.method == "admm" else {}),
         }
         for epoch in range(1, epochs + 1)
     ]
@@ -70,6 +75,17 @@ def make_run(
             }
         )
     return folder
+
+
+def figures_of(experiment: Experiment, iteration: int) -> dict[str, object]:
+    layers = len(experiment.hidden)
+    return {
+        "lagrangian": 3000.0 / iteration,
+        "loss": 2.0 / iteration,
+        "primal": 0.1 / iteration,
+        "membrane_residuals": [40.0 / iteration] * (layers + 1),
+        "spike_residuals": [200.0 / iteration] * layers,
+    }
 
 
 def weights_of(

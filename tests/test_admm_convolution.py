@@ -46,7 +46,14 @@ def test_spikes_solve_the_dense_system(layer):
     assert torch.allclose(found, expected, rtol=0, atol=1e-5)
     single = ConvolutionSystem(weight.float(), 1.3, 0.2, correlation).solve(product.float(), product.float())
     exact = ConvolutionSystem(weight.float().double(), 1.3, 0.2, correlation)
-    assert (single - exact.solve(product.float().double(), torch.empty_like(product))).abs().max() < 1e-6
+    solution = exact.solve(product.float().double(), torch.empty_like(product))
+    assert ((single - solution).norm(dim=1) < 1e-6 * solution.norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("layer", [*CASES, Convolution(3, 3, padding=2), Convolution(2, 7, padding=3)])
+def test_the_normal_matrix_is_that_of_the_dense_layer(layer):
+    correlation, weight, dense, _, _ = setting(layer)
+    assert torch.allclose(correlation.normal_matrix(weight), dense.T @ dense, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("layer", CASES)

@@ -39,10 +39,12 @@ def test_help_is_help(words, capsys):
 
 
 def test_help_shows_the_settings_recommended_for_the_data(capsys):
-    run("train", "--data", "mnist", "--help")
-    assert "(default: 128)" in capsys.readouterr().out
-    run("train", "--method", "linbreg", "--help")
-    assert "(default: 2.0)" in capsys.readouterr().out
+    def said(*words: str) -> str:
+        run("train", *words, "--help")
+        return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+    assert "(default: 128)" in said("--data", "mnist")
+    assert "the highest. (default: 2.0)" in said("--method", "linbreg")
 
 
 def test_train_leaves_a_run_folder(finished):
@@ -70,6 +72,20 @@ def test_evaluate_repeats_the_test_accuracy(finished, capsys):
     assert result["test_accuracy"] == json.loads((finished / "summary.json").read_text())["test_accuracy"]
 
 
+def test_admm_is_trained_evaluated_and_reported(tmp_path, capsys):
+    path, short = tmp_path / "admm", ["--hidden", "16", "--steps", "5", "--admm.iterations", "4"]
+    assert run("train", "--method", "admm", *short, "--admm.samples", "100", "--out", str(path)) == 0
+    assert "iteration 4/4  L " in capsys.readouterr().err
+    assert {"solver.svg", "learning.svg"} <= {figure.name for figure in (path / "figures").iterdir()}
+    assert run("evaluate", str(path)) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["test_accuracy"] == json.loads((path / "summary.json").read_text())["test_accuracy"]
+    before = (path / "report.html").read_text()
+    assert "bregma train --data digits --method admm --hidden 16 --steps 5 --admm.iterations 4" in before
+    assert run("report", str(path)) == 0
+    assert (path / "report.html").read_text() == before
+
+
 def test_report_lays_runs_side_by_side(finished, tmp_path, capsys):
     assert run("report", str(finished), str(finished), "--out", str(tmp_path / "both.html")) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "both.html")
@@ -87,6 +103,9 @@ def test_data_lists_every_set(capsys):
     ("words", "message"),
     [
         (["train", "--lr", "-1"], "lr must be a finite number > 0, got -1.0"),
+        (["train", "--method", "admm", "--lr", "0.1"], "lr has no meaning for the method admm, got 0.1; leave it out"),
+        (["train", "--admm.rho", "3"], "admm.rho has no meaning for the method adabreg, got 3.0; leave it out"),
+        (["train", "--method", "admm", "--admm.rho", "-1"], "admm.rho must be > 0 and finite, got -1.0"),
         (["train", "--init-density", "1.5"], "init_density must be in (0, 1], got 1.5"),
         (["train", "--data", "nothing"], "data must be one of digits"),
         (["train", "--data", "shd", "--root", "{tmp}"], "shd_train.h5"),
@@ -127,11 +146,14 @@ def test_data_with_other_classes_than_the_network_are_refused(finished, capsys):
     assert "data: digits has the classes 0, 1, 2 ... 9 (10), the network 0, 1, 2 ... 8 (9)" in capsys.readouterr().err
 
 
-def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(
+    "method", [["--epochs", "1000"], ["--method", "admm", "--admm.iterations", "100000", "--admm.measure-every", "2"]]
+)
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, method):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "bregma", "train", "--hidden", "16", "--steps", "5", "--out", str(out)]
     process = subprocess.Popen(
-        [*command, "--epochs", "1000"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+        [*command, *method], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
     )
     for _ in range(600):
         if (out / "last.pt").exists() or process.poll() is not None:

@@ -36,6 +36,23 @@ def test_the_network_is_its_layers_one_after_the_other(steps, batch, inputs, hid
     torch.testing.assert_close(net(x), scores.mean(0))
 
 
+def test_without_biases_and_scored_at_the_last_step():
+    net = SpikingMLP(5, (4, 3), 2, bias=False, readout="last", gain=5.0)
+    assert [name for name, _ in net.named_parameters()] == [
+        "hidden.0.linear.weight", "hidden.1.linear.weight", "readout.linear.weight",
+    ]  # fmt: skip
+    x = torch.rand(6, 3, 5)
+    spikes, _ = net.hidden[1](net.hidden[0](x)[0])
+    scores, last = net.readout(spikes)
+    assert torch.equal(net(x), scores[-1])
+    assert torch.equal(net(x), last)
+
+
+def test_an_unknown_readout_is_named():
+    with pytest.raises(ValueError, match="readout must be one of mean, last, got 'sum'"):
+        SpikingMLP(5, (4,), 2, readout="sum")
+
+
 def test_frames_of_any_shape_are_flattened():
     net = SpikingMLP(12, (4,), 3)
     x = torch.rand(5, 2, 3, 2, 2)

@@ -34,6 +34,8 @@ KINDS = {
     "many layers": (dict(hidden=(4,) * 9), IMAGE),
     "one epoch": (dict(epochs=1), IMAGE),
     "dense": (dict(method="adam"), IMAGE),
+    "a solver": (dict(method="admm", hidden=(8, 7)), IMAGE | {"solver"}),
+    "a solver measured once": (dict(method="admm", epochs=1), IMAGE | {"solver"}),
     "no connection at all": (dict(density=0.0), IMAGE),
     "two classes": (dict(classes=("no", "yes")), IMAGE),
     "one class": (dict(classes=("all",)), IMAGE),
@@ -70,6 +72,33 @@ def test_what_the_curves_say(tmp_path):
     learning, sparsity, *_ = write_figures(folder)
     assert {"accuracy", "validation  81.2\xa0%", "train  81.2\xa0%", "test  81.2\xa0%"} <= set(texts(learning))
     assert {"hidden 1", "hidden 2 recurrent", "readout", "all  0.300", "hidden 2  0.2"} <= set(texts(sparsity))
+
+
+def test_what_the_solver_says(tmp_path):
+    paths = write_figures(make_run(tmp_path / "run", method="admm", hidden=(8, 7)))
+    said = texts(next(path for path in paths if path.stem == "solver"))
+    for text in ("lagrangian  750", "loss  0.5", "primal  0.025", "membrane 3  10", "spike 2  50", "iteration"):
+        assert text in said
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        (None, "solver must hold the figures of line 1, got None"),
+        ({"loss": 1.0}, "solver must hold the figures of line 1"),
+        ({"primal": "small"}, "solver primal must be a number, got 'small'"),
+        ({"spike_residuals": [1.0, 2.0]}, r"solver spike_residuals must hold 1 numbers, got \[1.0, 2.0\]"),
+    ],
+)
+def test_broken_figures_of_a_solver_are_named(figures, message, tmp_path):
+    folder = make_run(tmp_path / "run", method="admm")
+    rows = folder.metrics()
+    if figures and "loss" not in figures:
+        figures = rows[1]["solver"] | figures
+    rows[1]["solver"] = figures
+    folder.write_metrics(rows)
+    with pytest.raises(ValueError, match=f"metrics.jsonl: line 2: {message}"):
+        write_figures(folder)
 
 
 def test_what_the_sample_says(tmp_path):

@@ -12,6 +12,7 @@ from run_folders import make_run
 from bregma.cli import main
 from bregma.cli.train import Train
 from bregma.report.report import duration, repeat_command, write_report
+from bregma.runs.admm_settings import ADMMSettings
 from bregma.runs.experiment import Experiment, recipe
 from bregma.runs.folder import RunFolder
 
@@ -147,6 +148,26 @@ def test_a_run_before_its_first_epoch(tmp_path):
     assert not page.named("figure")
 
 
+def test_a_run_of_admm_counts_iterations(tmp_path):
+    page = read(write_report([make_run(tmp_path / "run", method="admm")]))
+    assert "ADMM on digits" in page.words
+    assert "trained with ADMM for 4 iterations on" in page.words
+    assert "admm.rho" in page.words
+    assert "λ" not in page.words
+    folder = make_run(tmp_path / "cut", method="admm", finished=False)
+    assert "Not finished: 4 of 7 iterations are here" in read(write_report([folder])).words
+
+
+def test_admm_beside_a_gradient_method(tmp_path):
+    folders = [make_run(tmp_path / "one", method="admm", finished=False), make_run(tmp_path / "two")]
+    words = read(write_report(folders, tmp_path / "page.html")).words
+    assert "iteration 4 of 7" in words
+    assert "iteration or epoch" in words
+    table, _, shared = words.partition("What the runs share")
+    assert "admm.rho" not in table  # not a difference: the other method has none
+    assert "admm.rho" in shared
+
+
 def test_measured_data_are_not_called_simulated(tmp_path):
     folder = make_run(tmp_path / "run")
     file = folder.path / "config.toml"
@@ -203,6 +224,8 @@ def test_many_runs_take_their_colour_from_the_method(tmp_path):
         recipe("digits", "linbreg", lam=0.05),
         recipe("digits", "proxsgd"),
         recipe("digits", method="adam", lr=1e-05, lam=0.0, hidden=(12, 7), recurrent=True, seed=3, schedule="cosine"),
+        recipe("digits", "admm"),
+        recipe("mnist", "admm", admm=ADMMSettings(iterations=5, order="red-black", sigma=0.5), decay=0.8, seed=2),
         recipe("mnist", recurrent=False, clip=0.5, penalty="elastic_net", init="anchored"),
         recipe("./some where/speech 'x'.h5", epochs=2, batch_size=7, decay=0.5, steps=11, gain=0.125),
     ],

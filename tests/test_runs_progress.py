@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from bregma.runs.experiment import recipe
-from bregma.runs.progress import ProgressBar
+from bregma.runs.progress import ProgressBar, SolverBar, progress_bar
 
 ROW = {
     "epoch": 2,
@@ -36,3 +36,44 @@ def test_without_a_terminal_each_epoch_is_one_plain_line():
     out = drawn(False, 80)
     assert out.strip() == "epoch 2/3  loss 0.250  val 90.0%  density 0.125  rate 0.200"
     assert "\x1b" not in out
+
+
+SOLVER_ROW = {
+    "epoch": 20,
+    "train_accuracy": 0.743,
+    "validation_accuracy": 0.701,
+    "solver": {
+        "lagrangian": 3684.4,
+        "loss": 1.234,
+        "primal": 0.0082,
+        "membrane_residuals": [40.1, 6.1],
+        "spike_residuals": [243.0],
+    },
+}
+
+
+def solved(terminal: bool, width: int) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=width)
+    with progress_bar(console, recipe("digits", "admm")) as bar:
+        bar.start(19, 300)
+        bar.step()
+        bar.epoch(SOLVER_ROW)
+    return console.file.getvalue()
+
+
+def test_the_bar_of_a_solver_fits_a_terminal_of_80_columns():
+    last = [line for line in solved(True, 80).replace("\r", "\n").split("\n") if "it 20/300" in line][-1]
+    for figure in ("L 3.7e+03", "loss 1.2", "z 40", "a 2.4e+02", "train 74.3%", "val 70.1%", "left"):
+        assert figure in last
+
+
+def test_the_solver_too_is_one_plain_line_without_a_terminal():
+    assert solved(False, 80).strip() == (
+        "iteration 20/300  L 3.7e+03  loss 1.2  primal 0.0082  z 40  a 2.4e+02  train 74.3%  val 70.1%"
+    )
+
+
+def test_each_method_has_its_bar():
+    console = Console(file=io.StringIO())
+    assert type(progress_bar(console, recipe("digits", "admm"))) is SolverBar
+    assert type(progress_bar(console, recipe("digits"))) is ProgressBar

@@ -71,13 +71,21 @@ def memory_needed(steps: int, samples: int, sizes: Sequence[int], copies: int = 
     return variables, variables + scratch + systems + events + forward
 
 
-def require_memory(steps: int, samples: int, sizes: Sequence[int], copies: int = 1) -> None:
+def require_memory(steps: int, samples: int, sizes: Sequence[int], copies: int = 1, held: int = 0) -> None:
     """Refuse what cannot fit before any work.
+
+    Args:
+        steps: see `memory_needed`, as for the next three.
+        samples: B.
+        sizes: inputs, neurons, classes.
+        copies: of each variable.
+        held: bytes that the caller will need besides.
 
     Raises:
         MemoryError: with what is needed and what there is.
     """
     variables, total = memory_needed(steps, samples, sizes, copies)
+    total += held
     free = available_bytes()
     if total > free:
         raise MemoryError(

@@ -1,7 +1,7 @@
 """Convolutional layers, section 6 of the paper: ``W a`` becomes a correlation, which is as linear.
 
 Weights are kept as matrices (channels, inputs per patch). The weight update is the least squares over all patches, the
-feedback is the adjoint, and the spikes' system is solved by conjugate gradients, row by row.
+feedback is the adjoint, and the spikes' system is factorised once for all rows.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bregma.admm.products import times
 from bregma.admm.systems import box_minimum
-from bregma.admm.updates import solve_gram
+from bregma.admm.updates import cholesky, solve_gram
 from bregma.admm.workers import ALONE, Workers
 
 _ROWS = 512  # frames unfolded at a time
+_PLACES = 64  # places of a map whose products are summed at a time
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,19 @@ class Correlation:
         places = self.out_shape[1] * self.out_shape[2]
         return rows.view(len(rows), self.layer.channels, places).transpose(1, 2).flatten(0, 1)
 
+    def normal_matrix(self, weight: Tensor) -> Tensor:
+        """``W^T W`` (inputs, inputs): at each place of a map, the products of the kernels' entries with each other."""
+        channels, height, width = self.in_shape
+        inputs = channels * height * width
+        numbers = torch.arange(1, inputs + 1, dtype=torch.float64).view(1, -1)  # zero is the padding
+        places = self.patches(numbers).long()
+        products = (weight.T @ weight).flatten()
+        matrix = weight.new_zeros((inputs + 1) ** 2)
+        for part in places.split(_PLACES):
+            entries = part[:, :, None] * (inputs + 1) + part[:, None, :]
+            matrix.index_add_(0, entries.flatten(), products.repeat(len(part)))
+        return matrix.view(inputs + 1, inputs + 1)[1:, 1:]
+
     def _kernels(self, weight: Tensor) -> Tensor:
         return weight.view(self.layer.channels, self.in_shape[0], self.layer.kernel, self.layer.kernel)
 
@@ -158,9 +173,10 @@ class ConvolutionInputs:
 class ConvolutionSystem:
     """Solves ``(rho W^T W + shift I) a = product`` for a correlation W, see `bregma.admm.systems.SpikeSystem`.
 
-    Conjugate gradients in float64 with a step size per row, until every row's residual is below a part of its
-    right-hand side: 1e-8 for float32 spikes, 1e-13 for float64. The smallest eigenvalue is at least ``shift``, so it
-    takes few rounds.
+    All rows share one symmetric matrix, so its inverse is formed from a Cholesky factor in float64 and rounded once, as
+    in `bregma.admm.systems.SpikeSystem`. Conjugate gradients took fifty times as long per row; the Fourier transform
+    solves another system, that of frames without an edge, and as a preconditioner it saved no round
+    (`benchmarks/admm.py --only convolution`).
 
     Args:
         weight: kernels as a matrix (channels, inputs per patch).
@@ -171,35 +187,16 @@ class ConvolutionSystem:
 
     def __init__(self, weight: Tensor, rho: float, shift: float, correlation: Correlation) -> None:
         self.weight, self.rho, self.shift, self._map = weight, rho, shift, correlation
+        factor = cholesky(rho * correlation.normal_matrix(weight.double()), shift)
+        self.matrix = torch.cholesky_inverse(factor).to(weight.dtype)
 
     def multiply(self, a: Tensor) -> Tensor:
         """The left-hand side of the system for rows (R, inputs)."""
         return self.rho * self._map.adjoint(self._map.apply(a, self.weight), self.weight) + self.shift * a
 
-    def solve(self, product: Tensor, out: Tensor, most: int = 500) -> Tensor:
+    def solve(self, product: Tensor, out: Tensor) -> Tensor:
         """Solutions (R, inputs) for right-hand sides (R, inputs), written to ``out``."""
-        exact = ConvolutionSystem(self.weight.double(), self.rho, self.shift, self._map)
-        tolerance = 1e-8 if product.dtype == torch.float32 else 1e-13
-        for right, part in zip(product.split(_ROWS), out.split(_ROWS), strict=True):
-            part.copy_(exact._conjugate_gradients(right.double(), tolerance, most))
-        return out
-
-    def _conjugate_gradients(self, right: Tensor, tolerance: float, most: int) -> Tensor:
-        a = torch.zeros_like(right)
-        residual, direction = right.clone(), right.clone()
-        size = residual.square().sum(1, keepdim=True)
-        small = tolerance**2 * size
-        for _ in range(most):
-            if bool((size <= small).all()):
-                break
-            image = self.multiply(direction)
-            curvature = (direction * image).sum(1, keepdim=True)
-            step = torch.where(size > small, size / curvature, 0)
-            a += step * direction
-            residual -= step * image
-            before, size = size, residual.square().sum(1, keepdim=True)
-            direction = residual + torch.where(before > 0, size / before, 0) * direction
-        return a
+        return times(product, self.matrix, out)
 
     def solve_in_box(self, product: Tensor, start: Tensor) -> Tensor:
         """Solutions with all entries in [0, 1], see `bregma.admm.systems.box_minimum`."""

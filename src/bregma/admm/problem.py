@@ -160,3 +160,13 @@ def lagrangian(problem: Problem, variables: Variables) -> Tensor:
         if multiplier is not None:
             total = total + (spike_residual(problem, variables, layer) * multiplier).sum()
     return total
+
+
+def square(x: Tensor) -> float:
+    """Squared norm, summed in float64."""
+    return float(x.square().sum(dtype=torch.float64))
+
+
+def inner(x: Tensor, multiplier: Tensor | None) -> float:
+    """Inner product, summed in float64; zero without a multiplier."""
+    return 0.0 if multiplier is None else float((x * multiplier).sum(dtype=torch.float64))

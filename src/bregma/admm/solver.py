@@ -15,7 +15,7 @@ from bregma.admm.inputs import presynaptic_inputs
 from bregma.admm.losses import LOSSES
 from bregma.admm.network import Hidden, Network
 from bregma.admm.order import layer_order, time_order, waves
-from bregma.admm.problem import Variables, one_step_sums
+from bregma.admm.problem import Variables, inner, one_step_sums, square
 from bregma.admm.settings import Settings
 from bregma.admm.start import uniform_start
 from bregma.admm.systems import System
@@ -86,6 +86,11 @@ class ADMM:
         self._fused = x.device.type == "cpu"
         self._scratch: dict[str, Tensor] = {}
         self._steps = len(x)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """W of each layer, the readout's last."""
+        return self.variables.weights
 
     def step(self) -> None:
         """One iteration of Algorithm 2."""
@@ -229,7 +234,7 @@ class ADMM:
         """Root mean squares of the residuals of the hidden membranes and of the spikes."""
         hidden = range(len(self.variables.spikes))
         size = self._steps * self._samples * sum(self.network.sizes[:-1])
-        squares = self._total([sum(_square(of(k)) for k in hidden) for of in (self._residual, self._gap)])
+        squares = self._total([sum(square(of(k)) for k in hidden) for of in (self._residual, self._gap)])
         return (squares[0] / size) ** 0.5, (squares[1] / size) ** 0.5
 
     def _total(self, values: Sequence[float]) -> list[float]:
@@ -262,23 +267,23 @@ class ADMM:
         membranes, spikes, primal, multiplied = [], [], 0.0, 0.0
         for layer, value in enumerate(v.multipliers):
             residual = self._residual(layer)
-            membranes.append(_square(residual))
-            primal = _square(residual[-1])  # of the readout in the end
-            multiplied += _inner(residual, value)
+            membranes.append(square(residual))
+            primal = square(residual[-1])  # of the readout in the end
+            multiplied += inner(residual, value)
         for layer, value in enumerate(v.spike_multipliers or [None] * len(v.spikes)):
             gap = self._gap(layer)
-            spikes.append(_square(gap))
-            multiplied += _inner(gap, value)
+            spikes.append(square(gap))
+            multiplied += inner(gap, value)
         loss = float(self.loss.value(v.membranes[-1][-1], self.y))
         loss, primal, multiplied, *squares = self._total([loss, primal, multiplied, *membranes, *spikes])
         membranes, spikes = squares[: len(membranes)], squares[len(membranes) :]
-        ridge = c.ridge * sum(_square(weight) for weight in v.weights)
+        ridge = c.ridge * sum(square(weight) for weight in v.weights)
         return {
             "lagrangian": loss + multiplied + c.rho / 2 * (sum(membranes) + ridge) + c.sigma / 2 * sum(spikes),
             "loss": loss,
             "primal": primal**0.5,
-            "membrane_residuals": [square**0.5 for square in membranes],
-            "spike_residuals": [square**0.5 for square in spikes],
+            "membrane_residuals": [value**0.5 for value in membranes],
+            "spike_residuals": [value**0.5 for value in spikes],
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -311,11 +316,3 @@ class ADMM:
 def _flat(*tensors: Tensor) -> tuple[Any, ...]:
     """Arrays (T, N) that share memory with tensors (T, B, n)."""
     return tuple(tensor.view(len(tensor), -1).numpy() for tensor in tensors)
-
-
-def _square(x: Tensor) -> float:
-    return float(x.square().sum(dtype=torch.float64))
-
-
-def _inner(x: Tensor, multiplier: Tensor | None) -> float:
-    return 0.0 if multiplier is None else float((x * multiplier).sum(dtype=torch.float64))

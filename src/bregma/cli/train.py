@@ -44,7 +44,7 @@ class Train(Experiment):
         from bregma.report import write_report
         from bregma.runs.folder import RunFolder, describe
         from bregma.runs.loop import train
-        from bregma.runs.progress import ProgressBar
+        from bregma.runs.progress import progress_bar
 
         experiment = self.experiment()
         folder = RunFolder(self.resume or self.out or _new_folder(experiment))
@@ -61,7 +61,7 @@ class Train(Experiment):
         else:
             folder.create(describe(experiment, splits))
         with StopOnInterrupt() as stop:
-            with ProgressBar(_console, experiment) as bar:
+            with progress_bar(_console, experiment) as bar:
                 summary = train(folder, splits, resume=bool(self.resume), observer=bar, should_stop=stop)
             if summary is None:
                 _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)

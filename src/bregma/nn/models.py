@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -11,9 +12,11 @@ from bregma.nn.delrec import delrec as delrec
 from bregma.nn.layers import LIF, Readout, RecurrentLIF
 from bregma.nn.linear import SpikeLinear
 
+ReadoutScore = Literal["mean", "last"]
+
 
 class SpikingLayer(nn.Module):
-    """A dense layer and the spiking neurons it drives: ``linear`` (bias included) followed by ``neurons``."""
+    """A dense layer and the spiking neurons it drives: ``linear`` (with its bias, if any) followed by ``neurons``."""
 
     def __init__(self, linear: nn.Linear, neurons: LIF) -> None:
         super().__init__()
@@ -27,7 +30,7 @@ class SpikingLayer(nn.Module):
 
 
 class ReadoutLayer(nn.Module):
-    """A dense layer and the leaky integrators it drives: ``linear`` (bias included) followed by ``integrators``."""
+    """A dense layer and the leaky integrators it drives: ``linear`` (with its bias, if any), then ``integrators``."""
 
     def __init__(self, linear: nn.Linear, integrators: Readout) -> None:
         super().__init__()
@@ -41,7 +44,7 @@ class ReadoutLayer(nn.Module):
 
 
 class SpikingMLP(nn.Module):
-    """Fully connected spiking network with a leaky readout; a sample's score is its readout averaged over time.
+    """Fully connected spiking network with a leaky readout, whose mean over time or last value scores a sample.
 
     Args:
         inputs: values per frame; frames of any shape are flattened.
@@ -56,12 +59,14 @@ class SpikingMLP(nn.Module):
         reset: see `LIF`.
         detach_reset: see `LIF`.
         surrogate: see `LIF`.
+        bias: linear layers add a bias.
+        readout: a sample's score is the ``"mean"`` of its readout over time, or the ``"last"`` one.
 
     Shape:
         (T, B, ...) -> logits (B, classes).
 
     Raises:
-        ValueError: sizes below one, or an input that does not flatten to ``inputs`` values.
+        ValueError: sizes below one, an unknown readout, or an input that does not flatten to ``inputs`` values.
         TypeError: an input of integers, or ``hidden`` a number.
 
     Example:
@@ -85,6 +90,8 @@ class SpikingMLP(nn.Module):
         reset: Reset = "subtract",
         detach_reset: bool = False,
         surrogate: Surrogate = ATan(),  # noqa: B008  (frozen, no state)
+        bias: bool = True,
+        readout: ReadoutScore = "mean",
     ) -> None:
         super().__init__()
         if isinstance(hidden, int):
@@ -97,6 +104,8 @@ class SpikingMLP(nn.Module):
             )
         if not gain > 0:
             raise ValueError(f"gain must be > 0, got {gain}")
+        if readout not in get_args(ReadoutScore):
+            raise ValueError(f"readout must be one of {', '.join(get_args(ReadoutScore))}, got {readout!r}")
 
         def neurons(size: int) -> LIF:
             if recurrent:
@@ -104,16 +113,18 @@ class SpikingMLP(nn.Module):
             return LIF(decay, threshold, reset=reset, detach_reset=detach_reset, surrogate=surrogate)
 
         def dense(fan_in: int, fan_out: int) -> nn.Linear:
-            linear = SpikeLinear(fan_in, fan_out)
+            linear = SpikeLinear(fan_in, fan_out, bias=bias)
             nn.init.uniform_(linear.weight, -gain / fan_in**0.5, gain / fan_in**0.5)
-            nn.init.zeros_(linear.bias)
+            if bias:
+                nn.init.zeros_(linear.bias)
             return linear
 
         self.inputs = inputs
+        self.score: ReadoutScore = readout
         self.hidden = nn.ModuleList(
             SpikingLayer(dense(fan_in, size), neurons(size)) for fan_in, size in zip(sizes, hidden, strict=False)
         )
-        self.readout = ReadoutLayer(SpikeLinear(sizes[-1], classes), Readout(readout_decay))
+        self.readout = ReadoutLayer(SpikeLinear(sizes[-1], classes, bias=bias), Readout(readout_decay))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of frames (T, B, ...)."""
@@ -129,4 +140,4 @@ class SpikingMLP(nn.Module):
             x, _ = layer(x)
         scores: Tensor
         scores, _ = self.readout(x)
-        return scores.mean(0)
+        return scores.mean(0) if self.score == "mean" else scores[-1]

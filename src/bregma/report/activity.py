@@ -49,12 +49,14 @@ def sample_figure(config: Config, weights: dict[str, Array], sample: Sample) -> 
     sheet.text(0.03, top - 0.1, "class scores (readout membranes)")
     axes = sheet.axes(top, _SCORES_HEIGHT)
     _time_axis(axes, len(sample.scores), labelled=True)
-    _scores(axes, sample, classes)
-    caption, alt = _words(sample, classes, strip is not None, shape)
+    last = config.experiment.method == "admm"
+    _scores(axes, sample, classes, sample.scores[-1] if last else sample.scores.mean(0))
+    wins = "at the last step" if last else "on average"
+    caption, alt = _words(sample, classes, strip is not None, shape, wins)
     return Drawing("sample", sheet.svg(), "One sample, step by step", caption, alt)
 
 
-def _words(sample: Sample, classes: tuple[str, ...], strip: bool, shape: tuple[int, ...]) -> tuple[str, str]:
+def _words(sample: Sample, classes: tuple[str, ...], strip: bool, shape: tuple[int, ...], wins: str) -> tuple[str, str]:
     """Caption and alternative text."""
     label, prediction = classes[sample.label], classes[sample.prediction]
     verdict = "classified correctly" if sample.label == sample.prediction else f"mistaken for “{prediction}”"
@@ -62,7 +64,7 @@ def _words(sample: Sample, classes: tuple[str, ...], strip: bool, shape: tuple[i
     rates = "; ".join(f"{layer_label(name)} {spikes.sum():,} spikes" for name, spikes in sample.spikes.items())
     caption = (
         f"A test sample of class “{label}”, {verdict}.{polarity} Neurons of the last hidden layer are ordered by their "
-        "weight to this class, those that vote for it in green. The score that is highest on average wins: that of "
+        f"weight to this class, those that vote for it in green. The score that is highest {wins} wins: that of "
         "the class is green, that of its strongest rival purple."
     )
     start = "Pictures of the input and rasters" if strip else "Rasters"
@@ -163,11 +165,10 @@ def _time_axis(axes: Axes, steps: int, *, labelled: bool) -> None:
         axes.tick_params(labelbottom=False)
 
 
-def _scores(axes: Axes, sample: Sample, classes: tuple[str, ...]) -> None:
+def _scores(axes: Axes, sample: Sample, classes: tuple[str, ...], decisive: Array) -> None:
     """One line per class: the right one in green, a wrong winner or else the runner-up in purple."""
     time = np.arange(len(sample.scores))
-    mean = sample.scores.mean(0)
-    others = [k for k in np.argsort(-mean) if k != sample.label]
+    others = [k for k in np.argsort(-decisive) if k != sample.label]
     for k in others:
         axes.plot(time, sample.scores[:, k], color=RULE, linewidth=0.8)
     ends = []

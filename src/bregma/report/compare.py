@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bregma.report import page, style
 from bregma.report.curves import percent
-from bregma.report.results import Results
+from bregma.report.results import Results, as_text, flat_settings
 from bregma.report.style import CYCLE, Drawing, Sheet
 
 _HEIGHT, _PANEL = 3.1, 2.35
@@ -26,10 +26,11 @@ def comparison(results: Sequence[Results], out: Path) -> str:
         results: the runs, in the order of their numbers.
         out: where the page will be; links to the reports of the runs are relative to it.
     """
-    experiments = [r.config.experiment.to_dict() for r in results]
-    names = [field.name for field in dataclasses.fields(results[0].config.experiment)]
-    varying = [name for name in names if any(e[name] != experiments[0][name] for e in experiments)]
-    common = {name: _text(experiments[0][name]) for name in names if name not in varying}
+    settings = [flat_settings(result.config.experiment) for result in results]
+    names = list(dict.fromkeys(name for own in settings for name in own))
+    held = {name: [own[name] for own in settings if name in own] for name in names}  # methods take other settings
+    varying = [name for name in names if any(value != held[name][0] for value in held[name])]
+    common = {name: as_text(held[name][0]) for name in names if name not in varying}
     colors = _colors(results)
     started = [k for k, r in enumerate(results) if r.rows]
     with style.house_style():
@@ -47,7 +48,9 @@ def comparison(results: Sequence[Results], out: Path) -> str:
             page.section("Runs", _table(results, varying, colors, out)),
             _means(results),
             page.figures("Curves", [drawing for drawing in drawings if drawing]),
-            page.section("What the runs share", page.folded("Settings that are the same in all", common)),
+            page.section(
+                "What the runs share", page.folded("Settings that are the same in all that take them", common)
+            ),
         ],
     )
 
@@ -70,9 +73,11 @@ def _table(results: Sequence[Results], varying: list[str], colors: list[str], ou
     names = _names(results)
     rows = []
     for number, (result, color) in enumerate(zip(results, colors, strict=True), 1):
-        settings = result.config.experiment.to_dict()
+        settings = flat_settings(result.config.experiment)
         key = f'<span class="key" style="color: {page.css_color(color)}">{number}</span>'
-        cells = [escape(cell) for cell in [*_figures_of(result), *(_text(settings[name]) for name in varying)]]
+        cells = [
+            escape(cell) for cell in [*_figures_of(result), *(as_text(settings.get(name, "–")) for name in varying)]
+        ]
         rows.append([key, _link(result, names[number - 1], out), *cells])
     return page.table("Summaries of the runs", ["", "run", *figures, *varying], rows, range(2, 2 + len(figures)))
 
@@ -83,17 +88,13 @@ def _figures_of(result: Results) -> list[str]:
         return ["–"] * 6
     last = result.summary or result.best
     return [
-        percent(last["test_accuracy"]) if result.summary else f"epoch {len(result.rows)} of {_epochs(result)}",
+        percent(last["test_accuracy"]) if result.summary else f"{result.unit} {result.done} of {result.planned}",
         f"{last['density']:.3f}",
         percent(result.best["validation_accuracy"]),
         f"{result.nonzero:,} of {result.connections:,}",
         f"{result.firing_rate:.3f}",
         f"{result.rows[-1]['seconds']:.0f}",
     ]
-
-
-def _epochs(result: Results) -> int:
-    return result.config.experiment.epochs
 
 
 def _names(results: Sequence[Results]) -> list[str]:
@@ -151,13 +152,13 @@ def _curves(results: Sequence[Results], started: list[int], colors: list[str], n
         style.percent_axis(axes)
     else:
         axes.set_ylim(bottom=0)
-    axes.set_xlabel("epoch", loc="right", fontsize=7.5)
+    axes.set_xlabel(" or ".join(dict.fromkeys(results[k].unit for k in started)), loc="right", fontsize=7.5)
     for epoch, labels in ends.items():
         style.label_ends(axes, labels, x=epoch)
     last = "; ".join(f"run {k + 1}: {results[k].rows[-1][name]:.3g}" for k in started)
     what = "Accuracy on the validation part" if name == "validation_accuracy" else "Density of all weights"
-    caption = f"{what} after each epoch; the numbers are those of the table."
-    return Drawing(name, sheet.svg(), what, caption, f"Curves over the epochs. At their ends {last}.")
+    caption = f"{what} after each pass over the data; the numbers are those of the table."
+    return Drawing(name, sheet.svg(), what, caption, f"Curves over the passes. At their ends {last}.")
 
 
 def _scatter(results: Sequence[Results], started: list[int], colors: list[str]) -> Drawing | None:
@@ -217,7 +218,3 @@ def _colors(results: Sequence[Results]) -> list[str]:
         return list(CYCLE[: len(results)])
     order = list(dict.fromkeys(methods))
     return [CYCLE[order.index(method) % len(CYCLE)] for method in methods]
-
-
-def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -43,10 +43,14 @@ def learning(results: Results) -> Drawing:
         "learning",
         sheet.svg(),
         "Learning",
-        f"The ring marks epoch {best['epoch']}, whose weights were kept: best on the validation part"
+        f"The ring marks {results.unit} {best['epoch']}, whose weights were kept: best on the validation part"
         + (", and scored once on the test part (diamond)." if results.summary else ".")
-        + " Training curves are means over an epoch, while the weights still change.",
-        f"Curves of accuracy and loss over {len(epochs)} epochs. Best epoch {best['epoch']}: "
+        + (
+            " All are true forward passes with hard spikes."
+            if results.unit == "iteration"
+            else " Training curves are means over an epoch, while the weights still change."
+        ),
+        f"Curves of accuracy and loss over {results.done} {results.unit}s. Best {results.unit} {best['epoch']}: "
         f"validation accuracy {validated}{test}.",
     )
 
@@ -78,9 +82,9 @@ def sparsity(results: Results) -> Drawing:
         "sparsity",
         sheet.svg(),
         "Density and activity",
-        _density_sentence(total, best["density"], results.config.experiment.method == "adam")
+        _density_sentence(total, best["density"], results)
         + " Below: how often the neurons fire on the validation part.",
-        f"Curves over {len(epochs)} epochs. Density of all weights in the best epoch {best['density']:.3g}; "
+        f"Curves over {results.done} {results.unit}s. Density of all weights in the best epoch {best['density']:.3g}; "
         + "firing rates in spikes per neuron and step: "
         + "; ".join(f"{layer_label(name)} {values[-1]:.2g}" for name, values in rates.items())
         + ".",
@@ -109,8 +113,11 @@ def _loss_axis(axes: Axes, losses: Array) -> None:
         axes.set_ylim(bottom=0)
 
 
-def _density_sentence(total: Array, best: float, never_zero: bool) -> str:
-    if never_zero:
+def _density_sentence(total: Array, best: float, results: Results) -> str:
+    method = results.config.experiment.method
+    if method == "admm":
+        return f"ADMM has no penalty; only weights of inputs that never fire are zero: density {best:.3g}."
+    if method == "adam":
         return f"Adam has no penalty, so nothing pulls weights to zero: density {best:.3g}."
     if len(total) == 1:
         return f"After its one epoch the network uses {percent(total[0])} of its connections."
@@ -127,7 +134,7 @@ def _two_panels(results: Results, *titles: str) -> tuple[Sheet, list[Axes]]:
         style.epochs_axis(axes, results.column("epoch"))
         axes.axvline(results.best["epoch"], color=RULE, linewidth=0.8, zorder=0)
         panels.append(axes)
-    panels[-1].set_xlabel("epoch", loc="right", fontsize=7.5)
+    panels[-1].set_xlabel(results.unit, loc="right", fontsize=7.5)
     return sheet, panels
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bregma.report import activity, curves, wiring
 from bregma.report.results import Results, read_results
+from bregma.report.solver import solver_figure
 from bregma.report.style import Drawing, house_style
 from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder
@@ -16,9 +17,9 @@ def write_figures(folder: RunFolder) -> list[Path]:
         folder: a run folder; ``config.toml``, ``metrics.jsonl``, ``summary.json`` and the safetensors files are read.
 
     Returns:
-        SVG files: ``learning``, ``sparsity``, ``sample`` (of a finished run), ``weights``, ``inputs`` (connections of
-        each input, if there is more than one) and ``receptive_fields`` (if the input is an image). None before the
-        first epoch has ended.
+        SVG files: ``learning``, ``solver`` (of ADMM), ``sparsity``, ``sample`` (of a finished run), ``weights``,
+        ``inputs`` (connections of each input, if there is more than one) and ``receptive_fields`` (if the input is an
+        image). None before the first epoch has ended.
 
     Raises:
         FileNotFoundError: no run is there, or one of its files is missing.
@@ -34,6 +35,7 @@ def draw(results: Results) -> list[Drawing]:
     with house_style():
         drawings = [
             curves.learning(results),
+            solver_figure(results),
             curves.sparsity(results),
             activity.sample_figure(results.config, results.weights, results.sample) if results.sample else None,
             wiring.patterns(results),

@@ -1,23 +1,21 @@
 """The page that a person looks at: one run, or several side by side, from the run folders alone."""
 
-import dataclasses
 import shlex
 from pathlib import Path
-from typing import Any
 
 from bregma.report import page
 from bregma.report.compare import comparison
 from bregma.report.curves import percent
 from bregma.report.figures import draw, save
-from bregma.report.results import Results, read_results
+from bregma.report.results import Results, as_text, flat_settings, read_results
 from bregma.runs.experiment import Experiment, recipe
 from bregma.runs.files import write_text
 from bregma.runs.folder import Config, RunFolder
 
 #: How the methods are written in prose.
-METHOD_NAMES = {"adabreg": "AdaBreg", "linbreg": "LinBreg", "proxsgd": "ProxSGD", "adam": "Adam"}
+METHOD_NAMES = {"adabreg": "AdaBreg", "linbreg": "LinBreg", "proxsgd": "ProxSGD", "adam": "Adam", "admm": "ADMM"}
 
-_HOW = ("learning", "sparsity", "sample")
+_HOW = ("learning", "solver", "sparsity", "sample")
 
 
 def write_report(folders: list[RunFolder], out: Path | None = None) -> Path:
@@ -60,15 +58,15 @@ def repeat_command(experiment: Experiment) -> str:
     words = ["bregma", "train", "--data", experiment.data, "--method", experiment.method]
     if experiment.density:
         words += ["--density", str(experiment.density)]
-    for field in dataclasses.fields(experiment):
-        value: Any = getattr(experiment, field.name)
-        if value == getattr(usual, field.name):
+    settings, usual_settings = flat_settings(experiment), flat_settings(usual)
+    for name, value in settings.items():
+        if value == usual_settings[name]:
             continue
-        flag = "--" + field.name.replace("_", "-")
+        flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
         else:
-            words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
+            words += [flag, *map(str, value if isinstance(value, list) else (value,))]
     return shlex.join(words)
 
 
@@ -94,7 +92,9 @@ def _single(results: Results) -> str:
             ),
             page.section(
                 "Settings",
-                page.folded("All settings", {**_flat(experiment.to_dict()), "data": experiment.data}),
+                page.folded(
+                    "All settings", {name: as_text(value) for name, value in flat_settings(experiment).items()}
+                ),
                 page.folded(
                     "Data and network",
                     {
@@ -119,10 +119,10 @@ def _lede(results: Results) -> str:
     sizes = " → ".join(
         [" × ".join(map(str, config.frame_shape)), *map(str, experiment.hidden), f"{len(config.classes)} classes"]
     )
-    how = "" if experiment.method == "adam" else f" at λ = {experiment.lam:g}"
+    how = "" if experiment.method in ("adam", "admm") else f" at λ = {experiment.lam:g}"
     if experiment.density:
         how = f" to a density of {experiment.density:g}"
-    epochs = f"{len(results.rows)} epoch{'s' if len(results.rows) != 1 else ''}"
+    epochs = f"{results.done} {results.unit}{'s' if results.done != 1 else ''}"
     return (
         f"A {kind} ({sizes}, {config.steps} time steps) trained with {METHOD_NAMES[experiment.method]}{how} "
         f"for {epochs} on {config.title}."
@@ -140,7 +140,7 @@ def _notes(results: Results) -> list[str]:
     notes = []
     if results.summary is None:
         notes.append(
-            f"Not finished: {len(results.rows)} of {results.config.experiment.epochs} epochs are here, and there is no "
+            f"Not finished: {results.done} of {results.planned} {results.unit}s are here, and there is no "
             "test result yet. The command below goes on with it."
         )
     if results.config.synthetic:
@@ -154,7 +154,10 @@ def _numbers(results: Results) -> list[tuple[str, str]]:
     if summary:
         accuracy = (percent(summary["test_accuracy"]), "test accuracy, on samples never used for training or choice")
     else:
-        accuracy = (percent(best["validation_accuracy"]), f"validation accuracy so far (epoch {best['epoch']})")
+        accuracy = (
+            percent(best["validation_accuracy"]),
+            f"validation accuracy so far ({results.unit} {best['epoch']})",
+        )
     seconds = summary["seconds"] if summary else results.rows[-1]["seconds"]
     return [
         accuracy,
@@ -198,7 +201,3 @@ def _conditions(config: Config) -> str:
 
 def _threads(experiment: Experiment) -> str:
     return "1 thread" if experiment.threads == 1 else f"{experiment.threads} threads"
-
-
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: ", ".join(map(str, value)) if isinstance(value, list) else value for name, value in values.items()}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bregma.runs.experiment import Experiment
 from bregma.runs.folder import Config, RunFolder
 
 Array = NDArray[Any]
@@ -74,6 +75,22 @@ class Results:
         return max(rows, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
 
     @property
+    def unit(self) -> str:
+        """What ``epoch`` counts: ADMM looks at all samples in each iteration."""
+        return "iteration" if self.config.experiment.method == "admm" else "epoch"
+
+    @property
+    def planned(self) -> int:
+        """Epochs or iterations that the run is to have."""
+        experiment = self.config.experiment
+        return experiment.admm.iterations if experiment.method == "admm" else experiment.epochs
+
+    @property
+    def done(self) -> int:
+        """Epochs or iterations that were measured so far."""
+        return int(self.rows[-1]["epoch"]) if self.rows else 0
+
+    @property
     def nonzero(self) -> int:
         """Connections that are left in the best epoch; biases are none."""
         return sum(int(np.count_nonzero(weight)) for weight in self.weights.values())
@@ -115,6 +132,8 @@ def read_results(folder: RunFolder) -> Results:
     for number, row in enumerate(rows, 1):
         where = f"{folder.path / 'metrics.jsonl'}: line {number}"
         _require(where, row, _ROW_NUMBERS, _BY_LAYER)
+        if config.experiment.method == "admm":
+            _require_solver(where, row.get("solver"), rows[0].get("solver"))
         if any(row[name].keys() != rows[0][name].keys() for name in _BY_LAYER):
             raise ValueError(f"{where}: other layers than in line 1")
     if summary is not None:
@@ -129,6 +148,19 @@ def read_results(folder: RunFolder) -> Results:
         _weights(folder, config, list(rows[0]["layer_density"])) if rows else {},
         _sample(folder, config, list(rows[0]["firing_rates"])) if summary else None,
     )
+
+
+def flat_settings(experiment: Experiment) -> dict[str, Any]:
+    """The settings that the method of a run takes; those of ADMM as ``admm.NAME``."""
+    settings: dict[str, Any] = {}
+    for name, value in experiment.to_dict().items():
+        settings |= {f"{name}.{key}": own for key, own in value.items()} if isinstance(value, dict) else {name: value}
+    return settings
+
+
+def as_text(value: object) -> str:
+    """A setting as tables show it."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def layer_label(name: str) -> str:
@@ -156,6 +188,18 @@ def _require(where: str, values: dict[str, Any], numbers: tuple[str, ...], by_la
             raise ValueError(f"{where}: {name} must hold one number per layer, got {layers!r}")
         for layer, value in layers.items():
             _require_number(where, f"{name} of {layer}", value)
+
+
+def _require_solver(where: str, values: Any, first: Any) -> None:
+    """Raise unless these are the figures of a solver: numbers, and lists of as many numbers as in the first line."""
+    if not isinstance(values, dict) or values.keys() != first.keys():
+        raise ValueError(f"{where}: solver must hold the figures of line 1, got {values!r}")
+    for name, value in values.items():
+        entries, wanted = (entry if isinstance(entry, list) else [entry] for entry in (value, first[name]))
+        if len(entries) != len(wanted):
+            raise ValueError(f"{where}: solver {name} must hold {len(wanted)} numbers, got {value!r}")
+        for entry in entries:
+            _require_number(where, f"solver {name}", entry)
 
 
 def _require_number(where: str, name: str, value: Any) -> None:

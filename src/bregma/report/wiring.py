@@ -59,7 +59,7 @@ def inputs_figure(results: Results) -> Drawing | None:
         return None
     counts = np.count_nonzero(weight, axis=0)
     if not is_image(shape):
-        return _channels(counts, len(weight))
+        return _channels(results, counts, len(weight))
     maps = counts.reshape(-1, *shape[-2:])
     names = _map_names(len(maps))
     columns = min(len(maps), 2)
@@ -80,7 +80,7 @@ def inputs_figure(results: Results) -> Drawing | None:
         "inputs",
         sheet.svg(),
         "Connections that each pixel keeps",
-        f"Out of {len(weight)} possible ones. {_without(silent, len(counts), 'pixels')}",
+        f"Out of {len(weight)} possible ones. {_without(results, silent, f'{len(counts)} pixels')}",
         f"Maps of {shape[-2]} by {shape[-1]} pixels: connections kept per pixel, {counts.min()} to {counts.max()}, "
         f"on average {counts.mean():.1f} of {len(weight)}.",
     )
@@ -214,7 +214,7 @@ def _scale(sheet: Sheet, names: list[tuple[str, str]], most: int, possible: int)
     sheet.text(_MARGIN + 0.17 + width, top + 0.08, f"{most} connections", color=MUTED, size=7.5)
 
 
-def _channels(counts: Array, possible: int) -> Drawing:
+def _channels(results: Results, counts: Array, possible: int) -> Drawing:
     sheet = Sheet(2.2)
     axes: Axes = sheet.axes(0.28, 1.5, width=WIDTH - 0.42 - 0.1)
     channels = np.arange(len(counts))
@@ -229,12 +229,14 @@ def _channels(counts: Array, possible: int) -> Drawing:
         "inputs",
         sheet.svg(),
         "Connections that each channel keeps",
-        f"Out of {possible} possible ones. {_without(silent, len(counts), 'channels')}",
+        f"Out of {possible} possible ones. {_without(results, silent, f'{len(counts)} channels')}",
         f"Connections per channel: {counts.min()} to {counts.max()}, on average {counts.mean():.1f} of {possible}.",
     )
 
 
-def _without(silent: int, inputs: int, what: str) -> str:
+def _without(results: Results, silent: int, inputs: str) -> str:
     if not silent:
-        return f"None of the {inputs} {what} has lost all of its connections."
-    return f"The network has cut off {silent} of {inputs} {what}; they need no wire at all."
+        return f"None of the {inputs} has lost all of its connections."
+    if results.unit == "iteration":
+        return f"{silent} of {inputs} never fire in training, and have no connection."
+    return f"The network has cut off {silent} of {inputs}; they need no wire at all."

@@ -17,6 +17,16 @@ from bregma.runs.folder import Config
 def build_network(config: Config) -> SpikingMLP:
     """The network of a run, its weights drawn from torch's generator."""
     experiment = config.experiment
+    if experiment.method == "admm":
+        return SpikingMLP(
+            math.prod(config.frame_shape),
+            experiment.hidden,
+            len(config.classes),
+            decay=experiment.decay,
+            readout_decay=experiment.decay,
+            bias=False,
+            readout="last",
+        )
     return SpikingMLP(
         math.prod(config.frame_shape),
         experiment.hidden,
@@ -30,6 +40,8 @@ def build_network(config: Config) -> SpikingMLP:
 
 def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
     """The optimizer of a run; weight matrices carry the penalty, biases do not."""
+    if experiment.method == "admm":
+        raise ValueError("method admm has no optimizer: it takes no gradients")
     lr = experiment.lr
     if experiment.method == "adam":
         return torch.optim.Adam(net.parameters(), lr=lr)

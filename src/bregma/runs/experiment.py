@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Method = Literal["adabreg", "adam", "linbreg", "proxsgd"]
+from bregma.runs.admm_settings import ADMMSettings
+
+Method = Literal["adabreg", "adam", "linbreg", "proxsgd", "admm"]
 Schedule = Literal["cosine", "onecycle", "constant"]
 Init = Literal["anchored", "shrink", "sparse"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -17,6 +19,9 @@ _NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, ">= 0 and finite")
 _COUNT = (lambda value: value >= 1, ">= 1")
 _MOST_THREADS = 1024  # many thousand make torch crash
 _SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
+
+#: What the method admm takes; it refuses the other fields, as the other methods refuse ``admm``.
+_ADMM_FIELDS = ("data", "method", "hidden", "decay", "steps", "threads", "seed", "admm")
 
 #: What each field may be: a test, and how to say it.
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -47,7 +52,8 @@ class Experiment:
 
     Args:
         data: digits, mnist, psmnist, nmnist, shd, ssc, or the path of a file or folder in the layout of one of them.
-        method: optimizer.
+        method: optimizer; or admm, which takes no gradients and no other settings than data, hidden, decay, steps,
+            threads, seed and its own.
         density: share of the connections to be left, in (0, 1]: adabreg then trains from a dense start to exactly that
             share and chooses lam itself; penalty and init are ignored. 0: what lam makes of it.
         lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam ignores it.
@@ -65,12 +71,14 @@ class Experiment:
         clip: largest norm of the gradient.
         hidden: neurons of each hidden layer.
         recurrent: hidden neurons also hear their own layer.
-        decay: what a hidden neuron keeps of its membrane from one time step to the next, in [0, 1].
+        decay: what a hidden neuron keeps of its membrane from one time step to the next, in [0, 1]; with admm the
+            readout too.
         readout_decay: the same for the readout.
         gain: scale of the first weights; higher makes more spikes.
         steps: time steps per sample; 0 for what the data set recommends.
         threads: of the processor, part of what makes a run repeatable; one is fastest for small networks.
         seed: of the first weights, the order of samples, and the cut into training and validation.
+        admm: settings of the method admm.
     """
 
     data: str = "digits"
@@ -94,12 +102,15 @@ class Experiment:
     steps: int = 0
     threads: int = 1
     seed: int = 0
+    admm: ADMMSettings = ADMMSettings()  # noqa: RUF009  (frozen, no state)
 
     def __post_init__(self) -> None:
         from bregma import prox  # imports torch: late, so that the command line can catch an interrupt meanwhile
 
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), field.default)
+        for field in dataclasses.fields(self.admm):
+            _check_type(f"admm.{field.name}", getattr(self.admm, field.name), field.default)
         if prox.get(self.penalty).min_ndim > 2:
             raise ValueError(f"penalty must be one for matrices, got {self.penalty!r}, which is for convolutions")
         for name, (inside, allowed) in _ALLOWED.items():
@@ -108,10 +119,29 @@ class Experiment:
                 raise ValueError(f"{name} must be {allowed}, got {value!r}")
         if self.density and self.method != "adabreg":
             raise ValueError(f"density needs the method adabreg, got {self.method}")
+        self._refuse_unused()
+        self.admm.check()
+
+    def _refuse_unused(self) -> None:
+        """Raise if a field that the method does not look at was changed: it would do nothing."""
+        unused = {
+            f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self) if not self.takes(f.name)
+        }
+        if unused.pop("admm", None):
+            nested = dataclasses.fields(self.admm)
+            unused |= {f"admm.{field.name}": (getattr(self.admm, field.name), field.default) for field in nested}
+        for name, (value, default) in unused.items():
+            if value != default:
+                raise ValueError(f"{name} has no meaning for the method {self.method}, got {value!r}; leave it out")
+
+    def takes(self, name: str) -> bool:
+        """Whether a field is one of those that the method looks at, or documents to ignore."""
+        return name in _ADMM_FIELDS if self.method == "admm" else name != "admm"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as ``config.toml`` holds them."""
-        return dataclasses.asdict(self) | {"hidden": list(self.hidden)}
+        """Plain values of the fields that the method takes, as ``config.toml`` holds them."""
+        values = dataclasses.asdict(self) | {"hidden": list(self.hidden)}
+        return {name: value for name, value in values.items() if self.takes(name)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Experiment":
@@ -120,13 +150,19 @@ class Experiment:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"experiment has no field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        hidden = values.get("hidden", cls.hidden)
-        return cls(**values | {"hidden": tuple(hidden) if isinstance(hidden, list) else hidden})
+        hidden, admm = values.get("hidden", cls.hidden), values.get("admm", cls.admm)
+        nested = {
+            "hidden": tuple(hidden) if isinstance(hidden, list) else hidden,
+            "admm": ADMMSettings.from_dict(admm) if isinstance(admm, dict) else admm,
+        }
+        return cls(**values | nested)
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:
     """Raise unless a setting is of the type of its default; a whole number is a number, a bool is none."""
-    if isinstance(default, tuple):
+    if isinstance(default, ADMMSettings):
+        fits, wanted = isinstance(value, ADMMSettings), "an ADMMSettings"
+    elif isinstance(default, tuple):
         fits = isinstance(value, tuple) and all(isinstance(size, int) for size in value)
         wanted = "a tuple of integers"
     else:
@@ -142,6 +178,7 @@ def _check_type(name: str, value: Any, default: Any) -> None:
 METHOD_RECIPES: dict[str, dict[str, Any]] = {
     "linbreg": {"lr": 2.0, "lam": 0.2},
     "proxsgd": {"lr": 0.3, "lam": 1e-3},
+    "admm": {"decay": 0.95},
 }
 
 #: What differs where a density is named: few weights take larger steps, and lam is not a setting.
@@ -155,6 +192,11 @@ DATA_RECIPES: dict[str, dict[str, Any]] = {
     "nmnist": {"hidden": (512,), "epochs": 20, "batch_size": 64},
     "shd": {"hidden": (256, 256), "recurrent": True, "epochs": 50, "batch_size": 128},
     "ssc": {"hidden": (256, 256, 256), "recurrent": True, "epochs": 50, "batch_size": 128},
+}
+
+#: What differs for a data set with the method admm, beside those of the fields above that it takes.
+ADMM_RECIPES: dict[str, dict[str, Any]] = {
+    "digits": {"admm": ADMMSettings(iterations=300, warming=100)},
 }
 
 
@@ -172,4 +214,6 @@ def recipe(data: str = "digits", method: Method = "adabreg", **given: Any) -> Ex
     own = {**METHOD_RECIPES.get(method, {}), **DATA_RECIPES.get(data, DATA_RECIPES["shd"])}
     if given.get("density"):
         own |= DENSITY_RECIPE
+    if method == "admm":
+        own = {name: value for name, value in own.items() if name in _ADMM_FIELDS} | ADMM_RECIPES.get(data, {})
     return Experiment(**{"data": data, "method": method, **own, **given})

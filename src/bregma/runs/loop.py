@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from bregma.data import FrameDataset, Splits, collate, shift_frames
+from bregma.runs import admm_loop
 from bregma.runs.build import (
     build_network,
     build_optimizer,
@@ -18,38 +19,19 @@ from bregma.runs.build import (
     load_weights,
     with_carried,
 )
-from bregma.runs.evaluate import evaluate, sample_activity
+from bregma.runs.evaluate import evaluate
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import RunFolder
-from bregma.sparsity import density, layer_densities, nonzero, parameters
-
-
-class Observer(Protocol):
-    """Who watches a run: the progress bar, or nobody."""
-
-    def start(self, done: int, total: int) -> None:
-        """Called once, with the optimizer steps done before (in a run that is resumed) and to be done in all."""
-
-    def step(self, loss: float) -> None:
-        """Called after each optimizer step."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Called after each epoch with its line of ``metrics.jsonl``."""
+from bregma.runs.record import Observer, Progress, finish, keep, measured, restored
 
 
 @dataclass
-class Progress:
-    """How far a run has come; plain values, part of the checkpoint."""
+class EpochProgress(Progress):
+    """How far the epoch under way has come as well."""
 
-    epoch: int = 0
     batch: int = 0
     loss_sum: float = 0.0
     right: int = 0
-    seconds: float = 0.0
-    best_epoch: int = 0
-    best_accuracy: float = -1.0
-    best_loss: float = float("inf")
-    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Session:
@@ -72,7 +54,7 @@ class Session:
         steps = self.batches * self.experiment.epochs
         self.sparsifier = build_sparsifier(self.optimizer, self.experiment, steps)
         self.schedule = build_schedule(self.optimizer, self.experiment, steps)
-        self.progress = Progress()
+        self.progress = EpochProgress()
 
     def save(self) -> None:
         """Write the checkpoint that `restore` reads."""
@@ -87,19 +69,15 @@ class Session:
             }
         )
 
-    def restore(self) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `save` was called last."""
-        state = self.folder.state()
-        try:
-            load_weights(self.net, state["weights"], self.splits.train)
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.sparsifier:
-                self.sparsifier.load_state_dict(state["sparsifier"])
-            self.schedule.load_state_dict(state["schedule"])
-            torch.set_rng_state(state["generator"])
-            self.progress = Progress(**state["progress"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{self.folder.path / 'last.pt'}: no checkpoint of this run ({error})") from error
+        load_weights(self.net, state["weights"], self.splits.train)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.sparsifier:
+            self.sparsifier.load_state_dict(state["sparsifier"])
+        self.schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["generator"])
+        self.progress = EpochProgress(**state["progress"])
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What a checkpoint holds of network and data."""
@@ -131,11 +109,11 @@ def train(
         ValueError: a membrane or the loss is no longer finite; the last checkpoint is kept. Or ``last.pt`` is broken.
         FileNotFoundError: the run to go on with has finished epochs, but no ``last.pt``.
     """
+    if folder.config().experiment.method == "admm":
+        return admm_loop.train(folder, splits, resume=resume, observer=observer, should_stop=should_stop)
     session = Session(folder, splits)
-    if resume and folder.has_state():
-        session.restore()
-    elif resume and folder.metrics():
-        raise FileNotFoundError(f"{folder.path / 'last.pt'} is missing; without it the run cannot go on")
+    if resume:
+        restored(folder, session.restore)
     progress = session.progress
     if observer:
         done = progress.epoch * session.batches + progress.batch
@@ -155,11 +133,11 @@ def train(
         progress.seconds = time.perf_counter() - started
         if observer:
             observer.epoch(progress.rows[-1])
-    return _finish(session)
+    return finish(folder, splits, session.net, progress)
 
 
 def _batches(
-    dataset: FrameDataset, experiment: Experiment, progress: Progress
+    dataset: FrameDataset, experiment: Experiment, progress: EpochProgress
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """What is left of the epoch under way; order and shifts follow from seed and epoch, so none of it is saved."""
     generator = torch.Generator().manual_seed(experiment.seed * 1_000_003 + progress.epoch)
@@ -207,7 +185,6 @@ def _end_epoch(session: Session) -> None:
     progress, samples = session.progress, len(session.splits.train)
     validation = evaluate(session.net, session.splits.validation)
     sparsifier = session.sparsifier
-    reached = sparsifier is None or sparsifier.frozen
     progress.epoch += 1
     progress.rows.append(
         {
@@ -215,54 +192,12 @@ def _end_epoch(session: Session) -> None:
             "lr": session.schedule.get_last_lr()[0],
             "train_loss": progress.loss_sum / samples,
             "train_accuracy": progress.right / samples,
-            "validation_loss": validation.loss,
-            "validation_accuracy": validation.accuracy,
-            "density": density(session.net),
-            "layer_density": layer_densities(session.net),
-            "reached": reached,
-            "nonzero": nonzero(session.net),
-            "firing_rate": validation.firing_rate,
-            "firing_rates": validation.firing_rates,
+            **measured(session.net, validation),
+            "reached": sparsifier is None or sparsifier.frozen,
             "seconds": round(progress.seconds, 3),
         }
     )
     progress.batch, progress.loss_sum, progress.right = 0, 0.0, 0
-    if not reached:  # denser than asked for: no candidate, but what reports show until there is one
-        session.folder.write_tensors("best", session.weights())
-    elif (validation.accuracy, -validation.loss) > (progress.best_accuracy, -progress.best_loss):
-        progress.best_epoch = progress.epoch
-        progress.best_accuracy, progress.best_loss = validation.accuracy, validation.loss
-        session.folder.write_tensors("best", session.weights())
-    session.folder.write_tensors("last", session.weights())
+    keep(session.folder, progress, session.weights())
     session.save()
     session.folder.write_metrics(progress.rows)
-
-
-def _finish(session: Session) -> dict[str, Any]:
-    """Test the best weights once and write the summary."""
-    progress, experiment, folder = session.progress, session.experiment, session.folder
-    net = session.net
-    folder.write_metrics(progress.rows)  # an end between the last checkpoint and this file may have left it short
-    load_weights(net, folder.tensors("best"), session.splits.test)
-    test = evaluate(net, session.splits.test)
-    folder.write_tensors("sample", sample_activity(net, session.splits.test))
-    summary = {
-        "method": experiment.method,
-        "data": experiment.data,
-        "seed": experiment.seed,
-        "lam": experiment.lam,
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
-        "validation_accuracy": progress.best_accuracy,
-        "best_epoch": progress.best_epoch,
-        "epochs": progress.epoch,
-        "density": density(net),
-        "target_density": experiment.density,
-        "parameters": parameters(net),
-        "nonzero": nonzero(net),
-        "firing_rate": test.firing_rate,
-        "firing_rates": test.firing_rates,
-        "seconds": round(progress.seconds, 3),
-    }
-    folder.write_summary(summary)
-    return summary

@@ -46,9 +46,10 @@ class ProgressBar:
         self._bar.reset(self._task, completed=done, total=total)
         self._draw()
 
-    def step(self, loss: float) -> None:
+    def step(self, loss: float | None = None) -> None:
         """Advance by one step; the loss shown is a running mean."""
-        self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
+        if loss is not None:
+            self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
         self._bar.advance(self._task)
         self._draw()
 
@@ -66,3 +67,68 @@ class ProgressBar:
         loss = "" if self._loss is None else f"loss {self._loss:.3f}"
         description = f"epoch {self._epoch}/{self._epochs}"
         self._bar.update(self._task, description=description, figures=f"{loss}{self._validated}")
+
+
+class SolverBar(ProgressBar):
+    """The same for a solver: iteration, and what was measured last of its variables and of the true network.
+
+    Args:
+        console: see `ProgressBar`.
+        experiment: one of the method admm.
+    """
+
+    def __init__(self, console: Console, experiment: Experiment) -> None:
+        super().__init__(console, experiment)
+        self._narrow = console.width < 100
+        self._done, self._total = 0, experiment.admm.iterations
+        if self._narrow:
+            self._bar.columns = tuple(column for column in self._bar.columns if not isinstance(column, BarColumn))
+
+    def start(self, done: int, total: int) -> None:
+        """Draw the bar at iteration ``done`` of ``total``."""
+        self._done, self._total = done, total
+        self._bar.reset(self._task, completed=done, total=total)
+        self._draw()
+
+    def step(self, loss: float | None = None) -> None:
+        """Advance by one iteration."""
+        self._done += 1
+        super().step(loss)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Show the figures of a measured iteration."""
+        self._validated = solver_figures(row, brief=self._narrow)
+        self._draw()
+        if not self._console.is_terminal:
+            text = f"iteration {row['epoch']}/{self._total}  {solver_figures(row)}"
+            self._console.print(text, soft_wrap=True)
+
+    def _draw(self) -> None:
+        self._bar.update(self._task, description=f"it {self._done}/{self._total}", figures=self._validated)
+
+
+_SHORT = {"lagrangian": "L", "membrane_residuals": "z", "spike_residuals": "a"}
+
+
+def solver_figures(row: dict[str, Any], *, brief: bool = False) -> str:
+    """What a line of metrics says of a solver, for a list its largest number, and of the true network.
+
+    Example:
+        >>> row = {"solver": {"lagrangian": 6024.3, "loss": 0.0506, "primal": 1e-3, "spike_residuals": [286.0, 3.0]}}
+        >>> solver_figures(row | {"train_accuracy": 0.93, "validation_accuracy": 0.4})
+        'L 6e+03  loss 0.051  primal 0.001  a 2.9e+02  train 93.0%  val 40.0%'
+        >>> solver_figures(row | {"train_accuracy": 0.93, "validation_accuracy": 0.4}, brief=True)
+        'L 6e+03 loss 0.051 a 2.9e+02 train 93.0% val 40.0%'
+    """
+    words = []
+    for name, value in row["solver"].items():
+        if not (brief and name == "primal"):
+            largest = max(value) if isinstance(value, list) else value
+            words.append(f"{_SHORT.get(name, name)} {largest:.2g}")
+    words += [f"train {row['train_accuracy']:.1%}", f"val {row['validation_accuracy']:.1%}"]
+    return (" " if brief else "  ").join(words)
+
+
+def progress_bar(console: Console, experiment: Experiment) -> ProgressBar:
+    """The bar that suits the method of an experiment."""
+    return (SolverBar if experiment.method == "admm" else ProgressBar)(console, experiment)
