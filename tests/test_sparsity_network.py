@@ -43,6 +43,18 @@ def test_scores_with_delays_and_norms(hidden, delayed, reset, norm, leaky, learn
     assert_same(net, bregma.compress(net), frames(6, seed))
 
 
+@pytest.mark.parametrize("readout", ["mean", "last"])
+def test_networks_without_bias_and_with_either_readout(tmp_path, readout):
+    net = thin_out(SpikingMLP(6, (9, 9), 3, bias=False, readout=readout), 0.3, 5)
+    x = frames(6, 5)
+    assert net(x).abs().max() > 0
+    assert_same(net, bregma.compact(net), x)
+    sparse = bregma.compress(bregma.compact(net))
+    assert_same(net, sparse, x)
+    sparse.save(tmp_path / "net.safetensors")
+    assert_same(net, bregma.SparseNetwork.load(tmp_path / "net.safetensors"), x)
+
+
 def wide(dtype=torch.float32) -> SpikingMLP:
     """Layers wider than a word and than a chunk."""
     torch.manual_seed(0)

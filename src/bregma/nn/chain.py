@@ -13,7 +13,7 @@ from bregma.nn.layers import LIF, Readout
 from bregma.nn.models import SpikingMLP
 from bregma.nn.recompute import Recompute
 
-Score = Literal["mean", "softmax", "sum"]
+Score = Literal["mean", "last", "softmax", "sum"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Chain:
         hidden: the hidden layers, in order.
         readout: dense layer from the last hidden layer to the classes.
         integrators: leaky integrators of the readout's current, or None.
-        score: what becomes of the readout over time: its ``"mean"``, its ``"sum"``, or the sum of its ``"softmax"``.
+        score: what becomes of the readout over time: its ``"mean"``, its ``"last"`` value, its ``"sum"``, or the sum
+            of its ``"softmax"``.
     """
 
     hidden: tuple[Stage, ...]
@@ -72,7 +73,7 @@ def chain(net: nn.Module) -> Chain:
     if isinstance(net, SpikingMLP):
         layers: list[Any] = [layer.layer if isinstance(layer, Recompute) else layer for layer in net.hidden]
         stages = tuple(Stage(layer.linear, None, layer.neurons) for layer in layers)
-        return Chain(stages, net.readout.linear, net.readout.integrators, "mean")
+        return Chain(stages, net.readout.linear, net.readout.integrators, net.score)
     if isinstance(net, DelRec):
         layers = list(net.hidden)
         stages = tuple(Stage(layer.linear, layer.norm, layer.neurons, layer.dropout) for layer in layers)

@@ -78,8 +78,8 @@ class SparseNetwork:
         current = linear_of_bits(bits, output.weights, output.bias)
         if output.decay is not None:
             current, _ = dynamics.integrate(current, output.decay)
-        if output.score == "mean":
-            return current.mean(0)
+        if output.score in ("mean", "last"):
+            return current.mean(0) if output.score == "mean" else current[-1]
         return current.softmax(-1).sum(0) if output.score == "softmax" else current.sum(0)
 
     def _frames(self, x: Tensor) -> Tensor:

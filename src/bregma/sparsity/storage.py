@@ -12,7 +12,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import safetensors
@@ -24,6 +24,7 @@ from torch import Tensor
 from bregma.dynamics import RESETS, memory
 from bregma.dynamics.compressed import Connections, Population
 from bregma.dynamics.kernels import Array
+from bregma.nn.chain import Score
 from bregma.sparsity.network import Output, SparseNetwork
 
 FORMAT = 1
@@ -97,7 +98,7 @@ def _network(facts: dict[str, Any], tensors: dict[str, Tensor]) -> SparseNetwork
         inputs = _get(tensors, f"{prefix}weight", n_in, n, dtype)
         hidden.append(Population(inputs, bias, own, shape, decay, threshold, options["reset"], options["strict"]))
         n_in = n
-    if not hidden or facts["score"] not in ("mean", "softmax", "sum"):
+    if not hidden or facts["score"] not in get_args(Score):
         raise ValueError(f"hidden layers and a score are needed, got {len(hidden)} and {facts['score']!r}")
     bias, leak = tensors["readout.bias"], tensors.get("readout.decay")
     _check("readout.", [bias, *([] if leak is None else [leak])], len(bias), dtype)
