@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -193,3 +194,14 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, method):
     assert f"go on with: bregma train --resume {out}" in error.replace("\n", "")
     assert (out / "last.pt").exists()
     assert not (out / "summary.json").exists()
+
+
+def test_compact_shows_what_is_left_and_writes_it(finished, tmp_path, capsys):
+    assert run("compact", str(finished), "--out", str(tmp_path / "small")) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"hidden.0.linear +16 -> \d+ ", out)
+    assert "as before; the same answer to all 359 samples" in out
+    assert out.splitlines()[-1] == str(tmp_path / "small" / "sparse.safetensors")
+    assert (tmp_path / "small" / "sparse.safetensors").is_file()
+    assert run("compact", str(tmp_path)) == 2
+    assert "holds no run: config.toml is missing" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from typing import Annotated, Protocol
 import tyro
 
 from bregma import __version__
+from bregma.cli.compact import Compact
 from bregma.cli.data import Data
 from bregma.cli.evaluate import Evaluate
 from bregma.cli.export import Export
@@ -66,6 +67,7 @@ def _parser(words: list[str]) -> Command:
         | Annotated[Sweep, tyro.conf.subcommand("sweep", default=usual(words))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Compact, tyro.conf.subcommand("compact")]
         | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Data, tyro.conf.subcommand("data")],
         prog="bregma",

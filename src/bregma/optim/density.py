@@ -199,7 +199,7 @@ class TargetDensity(Sparsifier):
         return omega if self._rates is None else omega.mul_(self._rates.weighting())
 
     def _room(self, dual: Tensor) -> Tensor:
-        if self._scratch is None:
+        if self._scratch is None or self._scratch.shape != dual.shape:
             self._scratch = torch.empty_like(dual)
         return self._scratch
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from bregma.nn.populations import Population
 from bregma.optim import checks
 from bregma.optim import structure as structures
+from bregma.optim.carry import Moves, carry_over
 from bregma.prox import kernels, maps, thresholds
 
 
@@ -102,6 +103,11 @@ class Sparsifier:
         optimizer.register_step_pre_hook(self._pre_step)
         optimizer.register_step_post_hook(self._post_step)
 
+    @property
+    def structured(self) -> bool:
+        """Whether more than single weights stays or goes as a whole."""
+        return bool(self._arrangement["structure"] != "weights")
+
     def arrange(self) -> None:
         """Set up what stays or goes as a whole among the weights as they are now; once frozen, each for itself."""
         options = self._arrangement | ({"structure": "weights"} if self.frozen else {})
@@ -158,6 +164,10 @@ class Sparsifier:
             raise ValueError(f"state_dict must be of {self.size} weights, got {state_dict['mask'].numel()}")
         for name, value in state_dict.items():
             setattr(self, name, value.to(self.mask.device, copy=True) if isinstance(value, Tensor) else value)
+
+    def carry_over(self, moves: Moves) -> None:
+        """Go on with smaller weights, as many of which are to be left; see :func:`bregma.compact`."""
+        carry_over(self, moves)
 
     # -- hooks ------------------------------------------------------------------------------------------------------
 

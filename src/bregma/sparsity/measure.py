@@ -90,7 +90,7 @@ class SynOps:
         net: any module that holds its weights in ``nn.Linear``, convolutions and `RecurrentLIF` layers.
 
     Attributes:
-        total: operations so far, of all samples.
+        by_weight: operations so far, of all samples, by the name of the weight tensor.
 
     Example:
         >>> net = nn.Linear(3, 2)
@@ -104,8 +104,14 @@ class SynOps:
 
     def __init__(self, net: nn.Module) -> None:
         self.net = net
-        self.total = 0.0
+        self.by_weight: dict[str, float] = {}
+        self._names = {id(p): name for name, p in net.named_parameters()}
         self._handles: list[RemovableHandle] = []
+
+    @property
+    def total(self) -> float:
+        """Operations so far, of all samples and weights."""
+        return sum(self.by_weight.values())
 
     def __enter__(self) -> SynOps:
         self._handles = watch(self.net, self._hear)
@@ -123,10 +129,12 @@ class SynOps:
         if isinstance(module, _ConvNd):
             spatial = there.ndim - 1
             spikes = (x != 0).to(torch.float32).reshape(-1, *x.shape[-spatial:]).sum(0, keepdim=True)
-            self.total += module._conv_forward(spikes, there, None).double().sum().item()
+            count = module._conv_forward(spikes, there, None).double().sum().item()
         else:
             spikes = (x != 0).to(torch.float32).flatten(0, -2).sum(0)
-            self.total += torch.dot(spikes.double(), there.sum(0).double()).item()
+            count = torch.dot(spikes.double(), there.sum(0).double()).item()
+        name = self._names[id(module.weight)]
+        self.by_weight[name] = self.by_weight.get(name, 0.0) + count
 
 
 @torch.no_grad()
