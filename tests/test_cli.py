@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["evaluate", "--help"], ["report", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["train", "--help"], ["evaluate", "--help"], ["report", "--help"], ["sweep", "--help"]]
+)
 def test_help_is_help(words, capsys):
     assert run(*words) == 0
     out = capsys.readouterr().out
@@ -38,12 +41,13 @@ def test_help_is_help(words, capsys):
 
 
 def test_help_shows_the_settings_recommended_for_the_data(capsys):
-    def said(*words: str) -> str:
+    def shown(*words: str) -> str:
         run("train", *words, "--help")
-        return " ".join(capsys.readouterr().out.replace("│", " ").split())
+        return " ".join(capsys.readouterr().out.replace("│", " ").split())  # in one line
 
-    assert "(default: 128)" in said("--data", "mnist")
-    assert "the highest. (default: 2.0)" in said("--method", "linbreg")
+    assert "hidden layer. (default: 128)" in shown("--data", "mnist")
+    assert "the highest. (default: 2.0)" in shown("--method", "linbreg")
+    assert "the highest. (default: 0.005)" in shown("--config", "delrec_shd", "--data", "ssc")
 
 
 def test_train_leaves_a_run_folder(finished):
@@ -91,6 +95,25 @@ def test_report_lays_runs_side_by_side(finished, tmp_path, capsys):
     assert (tmp_path / "both.html").read_text().startswith("<!DOCTYPE html>")
 
 
+def test_sweep_leaves_a_folder_with_a_page_and_a_table(tmp_path, capsys):
+    out = tmp_path / "sweep"
+    words = ["--density", "0.5,0.2", "0.1", "--method", "adabreg,gmp", "--seeds", "1"]
+    assert run("sweep", *QUICK, *words, "--out", str(out)) == 0
+    shown = capsys.readouterr()
+    assert shown.out.strip() == str(out / "report.html")
+    assert "6/6  gmp at 0.1, seed 0, lr 0.02: test " in shown.err
+    assert "magnitude pruning" in shown.err
+    assert len([path for path in out.iterdir() if path.is_dir()]) == 7  # six runs and the figures
+    assert run("report", str(out)) == 0
+    assert capsys.readouterr().out.strip() == str(out / "report.html")
+    assert run("sweep", "--resume", str(out)) == 0
+    assert "6/6  gmp at 0.1, seed 0, lr 0.02: test " in capsys.readouterr().err
+    assert run("sweep", "--resume", str(out), "--seeds", "2") == 2
+    assert "resume goes on with the settings of the sweep" in capsys.readouterr().err
+    assert run("sweep", "--out", str(out)) == 2
+    assert "already holds a sweep" in capsys.readouterr().err
+
+
 def test_data_lists_every_set(capsys):
     assert run("data") == 0
     out = capsys.readouterr().out
@@ -118,6 +141,13 @@ def test_data_lists_every_set(capsys):
         (["evaluate", "{run}", "--data", "{tmp}"], "not recognised"),
         (["report"], "runs: name at least one run folder"),
         (["report", "{run}", "--out", "{tmp}"], "is a folder; name the page to write"),
+        (["sweep", "--density", "0.5,1.5"], "density must be one or more numbers in (0, 1], got 1.5"),
+        (["sweep", "--density", "0.5,x"], "--density"),
+        (["sweep", "--method", "linbreg"], "method must be one or more of adabreg, gmp"),
+        (["sweep", "--lr", "0.1,-1"], "lr must be a finite number > 0, got -1.0"),
+        (["sweep", "--epochs", "0"], "epochs must be >= 1, got 0"),
+        (["sweep", "--resume", "{tmp}"], "holds no sweep: sweep.toml is missing"),
+        (["train", "--method", "gmp"], "density must be in (0, 1] for the method gmp, got 0.0"),
         (["train", "--out", "{run}/config.toml"], "is a file, not a folder"),
         (["train", "--lr", "abc"], "--lr"),
         (["train", "--method", "sgd"], "Expected one of"),
@@ -164,3 +194,14 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(tmp_path, method):
     assert f"go on with: bregma train --resume {out}" in error.replace("\n", "")
     assert (out / "last.pt").exists()
     assert not (out / "summary.json").exists()
+
+
+def test_compact_shows_what_is_left_and_writes_it(finished, tmp_path, capsys):
+    assert run("compact", str(finished), "--out", str(tmp_path / "small")) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"hidden.0.linear +16 -> \d+ ", out)
+    assert "as before; the same answer to all 359 samples" in out
+    assert out.splitlines()[-1] == str(tmp_path / "small" / "sparse.safetensors")
+    assert (tmp_path / "small" / "sparse.safetensors").is_file()
+    assert run("compact", str(tmp_path)) == 2
+    assert "holds no run: config.toml is missing" in capsys.readouterr().err

@@ -47,6 +47,7 @@ def test_what_is_unknown_is_named(tmp_path):
         ("nmnist", {"window": 1.0}, "window applies to"),
         ("psmnist", {"legacy_float16": True}, "legacy_float16 applies to"),
         ("shd", {"steps": -1}, "steps must be >= 1, got -1"),
+        ("digits", {"validation": 1.0}, r"validation must be in \(0, 1\), got 1.0"),
     ],
 )
 def test_options_that_do_not_apply_are_named(name, options, message):

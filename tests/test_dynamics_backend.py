@@ -29,26 +29,29 @@ def problem(seed, steps, batch, n, dtype, stateful, kind):
     """Arguments by name, all that take a gradient as leaves, and upstream gradients."""
     generator = torch.Generator().manual_seed(seed)
     leaves = {"current": grid(generator, steps, batch, n)}
-    if kind in ("recurrent", "delayed"):
+    delayed = kind in ("delayed", "gated")
+    if kind == "recurrent" or delayed:
         leaves["weight"] = (grid(generator, n, n) - 0.375) / 4
-    if kind == "delayed":
+    if delayed:
         leaves["delays"] = torch.randint(0, 13, (n,), generator=generator) / 4
     if stateful:
-        leaves["state"] = grid(generator, *([4] if kind == "delayed" else []), batch, n)
+        leaves["state"] = grid(generator, *([4] if delayed else []), batch, n)
     leaves = {name: value.to(dtype).requires_grad_() for name, value in leaves.items()}
     choices = torch.tensor([0.5, 0.75, 1.0], dtype=dtype)
     constants = {"decay": choices[torch.randint(3, (n,), generator=generator)]}
     if kind != "readout":
         constants["threshold"] = choices[torch.randint(3, (n,), generator=generator)]
-    if kind == "delayed":
+    if delayed:
         constants |= {"spread": 1.0, "slots": 5}  # a spread of one keeps the kernel on the grid
-    end = (6, batch, n) if kind == "delayed" else (batch, n)
+    if kind == "gated":
+        constants["gate"] = 2 * torch.randint(0, 2, (batch, n), generator=generator).to(dtype)
+    end = (6, batch, n) if delayed else (batch, n)
     upstream = torch.randn(steps, batch, n, generator=generator), torch.randn(end, generator=generator)
     return leaves, constants, [grad.to(dtype) for grad in upstream]
 
 
 FUNCTIONS = {"lif": dynamics.lif, "recurrent": dynamics.recurrent_lif, "readout": dynamics.integrate}
-FUNCTIONS["delayed"] = dynamics.delayed_recurrent_lif
+FUNCTIONS["delayed"] = FUNCTIONS["gated"] = dynamics.delayed_recurrent_lif
 KINDS = list(FUNCTIONS)
 
 
@@ -72,7 +75,7 @@ def assert_same(kind, leaves, constants, upstream, options):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", ["lif", "recurrent", "delayed"])
+@pytest.mark.parametrize("kind", ["lif", "recurrent", "delayed", "gated"])
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
 def test_every_option(kind, dtype, options):
     spikes = assert_same(kind, *problem(3, 12, 3, 70, dtype, True, kind), options)
@@ -211,9 +214,9 @@ def test_operators_keep_their_promises(kind):
         return
     options = [0, 1, 0, 0], [3.1, 1.0], True
     neurons = constants["decay"], constants["threshold"], leaves["state"]
-    if kind == "delayed":
+    if kind in ("delayed", "gated"):
         shape = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
-        arguments = leaves["current"], leaves["weight"], shape, *neurons, *options
+        arguments = leaves["current"], leaves["weight"], shape, *neurons, constants.get("gate"), *options
         torch.library.opcheck(torch.ops.bregma.delayed_lif.default, arguments)
     else:
         arguments = leaves["current"], leaves.get("weight"), *neurons, *options

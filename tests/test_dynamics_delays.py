@@ -57,10 +57,14 @@ def assert_grads(ours, theirs, tolerance=1e-11):
     per_neuron=st.booleans(),
     reset=st.sampled_from(RESETS),
     detach_reset=st.booleans(),
+    dropout=st.booleans(),
 )
-def test_equals_delrec_formulation(seed, shape, longest, spread, per_neuron, reset, detach_reset):
+def test_equals_delrec_formulation(seed, shape, longest, spread, per_neuron, reset, detach_reset, dropout):
     given, upstream = problem(seed, *shape, longest, spread, per_neuron)
     options = {"reset": reset, "detach_reset": detach_reset}
+    if dropout:
+        generator = torch.Generator().manual_seed(seed)
+        options["gate"] = torch.randint(0, 2, shape[1:], generator=generator, dtype=F64) / 0.5
     spikes, state = delayed_recurrent_lif(**given, **options)
     their_spikes, their_membrane, to_come = oracle.delayed_recurrent_lif(**given, **options)
     our_to_come = torch.einsum("ij,lbj->bil", given["weight"], state[1:])  # not yet multiplied by the weights
@@ -309,6 +313,7 @@ GOOD = {
         ("state", torch.ones(0, 2, 3), ValueError, r"state must be .* = \(1, 2, 3\), got shape \(0, 2, 3\)"),
         ("state", torch.ones(5, 2, 3).double(), TypeError, r"state must have the dtype .*32, got torch.float64"),
         ("state", 0.0, TypeError, r"state must be a tensor or None, got float"),
+        ("gate", torch.ones(3), ValueError, r"gate must be \(B, n\) = \(2, 3\), got shape \(3,\)"),
     ],
 )
 def test_bad_input(name, value, error, message):

@@ -102,18 +102,19 @@ def test_dropout_is_of_training_alone_and_alike_in_all_steps(name):
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
 
 
-def test_recurrent_dropout_silences_the_layer_for_some_neurons():
+def test_recurrent_dropout_silences_the_layer_for_some_neurons_of_each_sample():
     torch.manual_seed(0)
     layer = bregma.nn.DelayedRecurrentLIF(40, decay=1.0, dropout=0.5, max_delay=0, spread=0.0, reset="none")
     with torch.no_grad():
         layer.recurrent.weight.copy_(torch.eye(40))
-    kick = torch.zeros(2, 1, 40)
+    kick = torch.zeros(3, 2, 40)
     kick[0] = 2.0
     _, state = layer(kick)
-    heard = state[0, 0] - 2.0  # each neuron hears its own spike one step later
-    assert set(heard.tolist()) == {0.0, 2.0}
+    heard = state[0] - 2.0  # each neuron hears its own spikes one step later, in both steps or in none
+    assert set(heard.flatten().tolist()) == {0.0, 4.0}
+    assert not torch.equal(heard[0], heard[1])
     layer.eval()
-    assert (layer(kick)[1][0, 0] == 3.0).all()
+    assert (layer(kick)[1][0] == 4.0).all()
 
 
 @each

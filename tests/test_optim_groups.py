@@ -46,6 +46,20 @@ def test_a_weight_without_pattern_is_named():
         param_groups(network(), lam={"0.*": 0.1})
 
 
+def test_parameters_may_have_learning_rates_by_name():
+    net = network()
+    groups = param_groups(net, lam=0.1, rates={"2.*": 0.5, "*.bias": 0.25})
+    names = {id(p): name for name, p in net.named_parameters()}
+    found = {names[id(p)]: (g["lam"], g.get("lr")) for g in groups for p in g["params"]}
+    assert found.keys() == set(names.values())
+    for name, (lam, lr) in found.items():
+        assert lr == (0.5 if name.startswith("2.") else 0.25 if name.endswith(".bias") else None), name
+        assert lam == (0.1 if net.get_parameter(name).ndim >= 2 else 0.0), name
+    assert {g["lr"] for g in AdaBreg(groups, lr=0.01).param_groups} == {0.5, 0.25, 0.01}
+    with pytest.raises(ValueError, match=r"rates pattern 'delay\*' matches no parameter of the model"):
+        param_groups(net, rates={"delay*": 0.5})
+
+
 def test_torch_optimisers_take_the_groups_too():
     net = network()
     optimizer = torch.optim.Adam(param_groups(net, lam=0.1))

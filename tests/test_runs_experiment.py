@@ -5,11 +5,25 @@ import pytest
 from bregma.runs.experiment import Experiment, recipe
 
 
-def test_a_density_changes_what_is_recommended_and_needs_adabreg():
+def test_a_density_changes_what_is_recommended_and_needs_a_method_that_meets_it():
     assert recipe("digits", density=0.1).lr > recipe("digits").lr
     assert recipe("digits", density=0.1, lr=0.5).lr == 0.5
-    with pytest.raises(ValueError, match="density needs the method adabreg, got linbreg"):
+    with pytest.raises(ValueError, match=r"density needs one of the methods adabreg, gmp, .*, got linbreg"):
         recipe("digits", "linbreg", density=0.1)
+    with pytest.raises(ValueError, match=r"density must be in \(0, 1\] for the method gmp, got 0.0"):
+        recipe("digits", "gmp")
+
+
+def test_a_network_of_delrec_has_a_fixed_number_of_layers():
+    with pytest.raises(ValueError, match=r"hidden must be 3 sizes for the network delrec_ssc, got \(8, 8\)"):
+        Experiment(network="delrec_ssc", hidden=(8, 8))
+
+
+@pytest.mark.parametrize(("field", "value"), [("structure", "neurons"), ("cost", "synops")])
+def test_structure_and_cost_need_a_density(field, value):
+    assert getattr(recipe("digits", density=0.5, **{field: value}), field) == value
+    with pytest.raises(ValueError, match=f"{field} needs a density, got '{value}' without one"):
+        recipe("digits", **{field: value})
 
 
 @pytest.mark.parametrize(
@@ -28,12 +42,20 @@ def test_a_density_changes_what_is_recommended_and_needs_adabreg():
         ("hidden", (8, 0), ">= 1"),
         ("lr", -1.0, "> 0"),
         ("lr", float("nan"), "> 0"),
-        ("clip", 0.0, "> 0"),
+        ("clip", -1.0, ">= 0 and finite, 0 for none"),
         ("lam", -0.1, ">= 0"),
         ("density", 1.5, r"in \[0, 1\], 0 for none"),
+        ("structure", "rows", "weights, neurons, or n:m"),
+        ("cost", "energy", "one of none, synops"),
         ("decay", 1.5, r"in \[0, 1\]"),
         ("steps", -1, ">= 0"),
         ("seed", -1, ">= 0"),
+        ("network", "delrec", "one of mlp, delrec_shd"),
+        ("rounding", "never", "one of evaluation, training"),
+        ("delay_schedule", "step", "one of cosine"),
+        ("delay_lr", 0.0, "> 0"),
+        ("weight_decay", -1e-3, ">= 0"),
+        ("validation", 1.0, r"in \(0, 1\)"),
     ],
 )
 def test_a_bad_setting_is_named_before_any_work(field, value, allowed):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from tiny_runs import CLASSES, assert_same, best_network, everything, start, stop_after, tiny
 
+import bregma
 from bregma.data import DenseFrames, Splits
 from bregma.runs.evaluate import evaluate
-from bregma.runs.experiment import METHODS, SCHEDULES
+from bregma.runs.experiment import METHODS, PRUNING, SCHEDULES
 from bregma.runs.folder import describe
 from bregma.runs.loop import train
 
@@ -42,7 +43,7 @@ def test_the_summary_is_that_of_the_best_weights(tmp_path, splits):
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "admm"])
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in (*PRUNING, "admm")])
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, splits, method, recurrent):
     experiment = tiny(method=method, recurrent=recurrent)
     whole = start(tmp_path / "whole", splits, experiment)
@@ -113,12 +114,16 @@ def test_a_diverging_run_says_so_and_keeps_its_checkpoint(tmp_path, splits, bias
     assert (folder.path / "last.pt").read_bytes() == before
 
 
-@pytest.mark.parametrize("steps", [4, 9, 14])
-def test_a_run_to_a_density_reaches_it_and_resumes(tmp_path, splits, steps):
-    experiment = tiny(density=0.1, epochs=6)
+@pytest.mark.parametrize(
+    ("method", "steps"),
+    [("adabreg", 4), ("adabreg", 9), ("adabreg", 14), ("gmp", 9), ("gmp-metric", 9), ("rigl", 21), ("set", 21)],
+)
+def test_a_run_to_a_density_reaches_it_and_resumes(tmp_path, splits, method, steps):
+    experiment = tiny(density=0.1, epochs=6, method=method)
     whole = start(tmp_path / "whole", splits, experiment)
     summary = train(whole, splits)
     assert summary["target_density"] == 0.1
+    assert summary["synops"] > 0
     assert summary["density"] == pytest.approx(0.1, abs=0.003)  # of 128 weights
     assert [row["reached"] for row in whole.metrics()] == [False] * 4 + [True] * 2
     assert summary["best_epoch"] > 4
@@ -126,3 +131,15 @@ def test_a_run_to_a_density_reaches_it_and_resumes(tmp_path, splits, steps):
     assert train(cut, splits, should_stop=stop_after(steps)) is None
     train(cut, splits, resume=True)
     assert_same(everything(whole), everything(cut))
+
+
+def test_a_run_to_a_share_of_the_neurons_at_the_cost_of_spikes(tmp_path, splits):
+    experiment = tiny(density=0.5, epochs=6, structure="neurons", cost="synops")
+    folder = start(tmp_path / "run", splits, experiment)
+    summary = train(folder, splits)
+    net = best_network(folder, splits)
+    assert int((net.hidden[0].linear.weight != 0).any(1).sum()) == 4
+    assert summary["density"] == 0.5
+    assert summary["synops"] == pytest.approx(
+        bregma.synops(net, splits.test.__getitems__([*range(len(splits.test))])[0]), abs=0.1
+    )

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from bregma.runs.experiment import recipe
-from bregma.runs.progress import ProgressBar, SolverBar, progress_bar
+from bregma.runs.progress import ProgressBar, SolverBar, SweepBar, progress_bar
 
 ROW = {
     "epoch": 2,
@@ -77,3 +77,29 @@ def test_each_method_has_its_bar():
     console = Console(file=io.StringIO())
     assert type(progress_bar(console, recipe("digits", "admm"))) is SolverBar
     assert type(progress_bar(console, recipe("digits"))) is ProgressBar
+
+
+def swept(terminal: bool) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
+    with SweepBar(console) as bar:
+        for number in (1, 2):
+            bar.begin(number, 4, recipe("digits", "gmp", density=0.05, epochs=3, seed=number))
+            if number == 2:  # the first was there already
+                bar.start(0, 30)
+                bar.step(1.0)
+                bar.epoch(ROW)
+            bar.end({"test_accuracy": 0.9, "density": 0.05, "seconds": 6.0})
+    return console.file.getvalue()
+
+
+def test_the_bar_of_a_sweep_says_which_run_of_how_many():
+    last = [line for line in swept(True).replace("\r", "\n").split("\n") if "epoch" in line][-1]
+    for figure in ("run 2/4", "epoch 3/3", "val 90.0%", "left"):
+        assert figure in last
+
+
+def test_each_run_of_a_sweep_leaves_one_line():
+    assert swept(False).splitlines() == [
+        "1/4  gmp at 0.05, seed 1, lr 0.02: test 90.00%, density 0.050, was there",
+        "2/4  gmp at 0.05, seed 2, lr 0.02: test 90.00%, density 0.050, 6 s",
+    ]

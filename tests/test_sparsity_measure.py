@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from bregma import AdaBreg, density, param_groups
-from bregma.sparsity import layer_densities, nonzero, parameters
+from bregma.nn import Record, SpikingMLP
+from bregma.sparsity import SynOps, layer_densities, nonzero, parameters
 
 
 def network():
@@ -59,3 +60,28 @@ def test_the_density_of_a_sparse_start():
 def test_a_model_without_weights_is_named():
     with pytest.raises(ValueError, match="model must have weights, got a BatchNorm1d without any"):
         density(nn.BatchNorm1d(3))
+
+
+def test_synaptic_operations_are_those_of_a_count_spike_by_spike():
+    torch.manual_seed(0)
+    net = SpikingMLP(6, (8, 7), 3, recurrent=True, gain=4.0)
+    for p in net.parameters():
+        p.data *= torch.rand_like(p) < 0.5
+    x = torch.randint(0, 3, (5, 4, 2, 3)).float()
+    with Record(net) as record, SynOps(net) as ops:
+        net(x)
+    first, second = record.spikes.values()
+    by_hand = {}
+    for name, spikes, weight in (
+        ("hidden.0.linear.weight", x.flatten(2), net.hidden[0].linear.weight),
+        ("hidden.0.neurons.recurrent.weight", first, net.hidden[0].neurons.recurrent.weight),
+        ("hidden.1.linear.weight", first, net.hidden[1].linear.weight),
+        ("hidden.1.neurons.recurrent.weight", second, net.hidden[1].neurons.recurrent.weight),
+        ("readout.linear.weight", second, net.readout.linear.weight),
+    ):
+        by_hand[name] = 0
+        for _, _, neuron in spikes.nonzero().tolist():
+            by_hand[name] += sum(w != 0 for w in weight[:, neuron].tolist())
+    assert ops.by_weight == by_hand
+    assert ops.total == sum(by_hand.values())
+    assert all(by_hand.values())

@@ -21,17 +21,21 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from bregma.admm import ADMMClassifier
     from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
-    from bregma.sparsity import density
+    from bregma.sparsity import SparseNetwork, compact, compress, density, synops
 
 __all__ = [
     "ADMMClassifier",
     "AdaBreg",
     "LinBreg",
     "ProxSGD",
+    "SparseNetwork",
     "TargetDensity",
     "__version__",
+    "compact",
+    "compress",
     "density",
     "param_groups",
+    "synops",
 ]
 
 _HOME = {
@@ -39,9 +43,13 @@ _HOME = {
     "AdaBreg": "bregma.optim",
     "LinBreg": "bregma.optim",
     "ProxSGD": "bregma.optim",
+    "SparseNetwork": "bregma.sparsity",
     "TargetDensity": "bregma.optim",
+    "compact": "bregma.sparsity",
+    "compress": "bregma.sparsity",
     "density": "bregma.sparsity",
     "param_groups": "bregma.optim",
+    "synops": "bregma.sparsity",
 }
 
 

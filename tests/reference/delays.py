@@ -35,7 +35,7 @@ def kernel(delays, spread, slots):
     return torch.stack(rows)
 
 
-def delayed_recurrent_lif(current, weight, delays, spread, decay, threshold, *, reset, detach_reset):
+def delayed_recurrent_lif(current, weight, delays, spread, decay, threshold, *, reset, detach_reset, gate=1.0):
     """From rest: spikes (T, B, n), last membrane (B, n) and the slots (B, n, L) to come, times the weights."""
     steps, batch, n = current.shape
     slots = math.ceil(1 + delays.max().item() + 1 + spread.max().item()) + 1
@@ -44,7 +44,7 @@ def delayed_recurrent_lif(current, weight, delays, spread, decay, threshold, *, 
     membrane, fired = torch.zeros(batch, n, dtype=current.dtype), torch.zeros(batch, n, dtype=current.dtype)
     train = []
     for t in range(steps):
-        heard = current[t] + to_come[:, :, 0]
+        heard = current[t] + gate * to_come[:, :, 0]
         past = fired.detach() if detach_reset else fired
         if reset == "subtract":
             membrane = decay * membrane - threshold * past + heard

@@ -136,9 +136,9 @@ class ConsistentADMM(TrueNetwork):
         f = activity.features
         return Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), weight)
 
-    def take_readout(self, new: Statistics) -> None:
-        """Let the running statistics of the readout fade, add sums over all samples of a mini-batch, and solve."""
-        self._readout.decay(self.settings.readout_decay).merge(new)
+    def take_readout(self, new: Statistics, fresh: bool = False) -> None:
+        """Let the running statistics of the readout fade, or drop them, add sums over all samples, and solve."""
+        self._readout.decay(0.0 if fresh else self.settings.readout_decay).merge(new)
         self._solve_readout()
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from torch import Tensor
 from bregma.admm.statistics import Statistics, relative_shift
 
 _ENTRIES = 1 << 22  # of the systems that are solved at once
+_FEW = 0.25  # share of connections above which systems of their own cost more than they bring
 
 
 class Preconditioner:
@@ -40,21 +41,27 @@ class Preconditioner:
 
         Args:
             cross: see above.
-            mask: connections that exist (m, n): their weights are the least squares of these alone, neuron by neuron;
-                those of the others are what they would be if all existed.
+            mask: connections that exist (m, n). If they are a quarter or less, their weights are the least squares of
+                these alone, neuron by neuron. Each of the others is the least squares of it alone on what is left.
         """
         if self._inverse is None or self._inverse.dtype != cross.dtype:
             self._inverse = self.statistics.inverse(self.ridge).to(cross)
         whole = cross @ self._inverse
-        return whole if mask is None else torch.where(mask, self._restricted(cross, mask), whole)
+        if mask is None:
+            return whole
+        gram = self.statistics.mean()
+        gram.diagonal().add_(relative_shift(gram, self.ridge))
+        few = float(mask.double().mean()) <= _FEW
+        held = self._restricted(gram, cross, mask) if few else whole * mask
+        left = cross - (held @ gram.to(cross.dtype))
+        return torch.where(mask, held, left / gram.diagonal().to(cross.dtype))
 
-    def _restricted(self, cross: Tensor, mask: Tensor) -> Tensor:
+    @staticmethod
+    def _restricted(gram: Tensor, cross: Tensor, mask: Tensor) -> Tensor:
         """Least squares of every neuron on its own connections; zero elsewhere.
 
         Neurons with equally many connections are next to each other, so that little of the padded systems is padding.
         """
-        gram = self.statistics.mean()
-        gram.diagonal().add_(relative_shift(gram, self.ridge))
         counts = mask.sum(1)
         order = counts.argsort()
         rows = max(1, _ENTRIES // max(1, int(counts.max())) ** 2)

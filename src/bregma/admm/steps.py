@@ -7,7 +7,8 @@ weights follow by a proximal map whose threshold is a quantile (`bregma.prox.thr
 
 That is the linearized Bregman iteration of Yin et al. 2008 on the weights' subproblem, with the hard threshold (the
 proximal map of a multiple of the number of connections). Connections that exist move along the least squares on these
-alone, those that were cut along that of the full layer: they keep their dual, and come back when others fall behind.
+alone. One that was cut keeps its dual, and comes back when others fall behind it; where the density is the same from
+the start, its dual also moves, along the least squares of it alone on what the others leave.
 Every layer has the same density; the readout, a small ridge regression, stays whole and counts.
 """
 
@@ -73,9 +74,12 @@ class Steps:
         """Weights and duals moved by a share of the weights' norm; nothing is changed in place."""
         if self._density is None:
             return Hidden([_moved(w, w, move, share) for w, move in zip(hidden.weights, moves, strict=True)], [])
-        progress = 1.0 if self._iterations is None else (iteration + 1) / (_RAMP * self._iterations)
-        if self._iterations is not None and progress > 1:  # the connections are chosen: they alone move
+        progress = 1.0
+        if self._iterations is not None:
+            # Measured: what cut connections would do alone brings back the wrong ones while the density falls.
             moves = [move * (w != 0) for w, move in zip(hidden.weights, moves, strict=True)]
+            progress = (iteration + 1) / (_RAMP * self._iterations)
+        if progress > 1:  # the connections are chosen
             weights = [_moved(w, w, move, share) for w, move in zip(hidden.weights, moves, strict=True)]
             return Hidden(weights, weights)
         duals = [_moved(v, w, m, share) for v, w, m in zip(hidden.duals, hidden.weights, moves, strict=True)]

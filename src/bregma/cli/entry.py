@@ -9,9 +9,12 @@ from typing import Annotated, Protocol
 import tyro
 
 from bregma import __version__
+from bregma.cli.compact import Compact
 from bregma.cli.data import Data
 from bregma.cli.evaluate import Evaluate
+from bregma.cli.export import Export
 from bregma.cli.report import Report
+from bregma.cli.sweep import Sweep, usual
 from bregma.cli.train import Train, recommended
 
 
@@ -61,8 +64,11 @@ def _parse(words: list[str]) -> Command:
 def _parser(words: list[str]) -> Command:
     return tyro.cli(
         Annotated[Train, tyro.conf.subcommand("train", default=Train(**vars(recommended(words))))]
+        | Annotated[Sweep, tyro.conf.subcommand("sweep", default=usual(words))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Compact, tyro.conf.subcommand("compact")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Data, tyro.conf.subcommand("data")],
         prog="bregma",
         description="Train sparse spiking neural networks by mathematical optimisation.",

@@ -9,10 +9,10 @@ from bregma.cli.options import MaybePath, Runs
 
 @dataclass(frozen=True)
 class Report:
-    """Draw the report of a run anew, or lay several runs side by side.
+    """Draw the report of a run or a sweep anew, or lay several runs side by side.
 
     Args:
-        runs: run folders.
+        runs: run folders, or the folder of one sweep.
         out: page to write; report.html in the run folder, or in the working directory for several runs.
     """
 
@@ -21,10 +21,16 @@ class Report:
 
     def __call__(self) -> int:
         """Write the page and print its path."""
-        from bregma.report import write_report
+        from bregma.report import write_report, write_sweep
         from bregma.runs.folder import RunFolder
+        from bregma.runs.sweep import SweepFolder
 
         if not self.runs:
             raise ValueError("runs: name at least one run folder")
+        if len(self.runs) == 1 and (self.runs[0] / "sweep.toml").is_file():
+            if self.out:
+                raise ValueError("out: the page of a sweep stays in its folder; leave the option out")
+            print(write_sweep(SweepFolder(self.runs[0])))
+            return 0
         print(write_report([RunFolder(run) for run in self.runs], self.out))
         return 0

@@ -1,17 +1,29 @@
 """``bregma train``."""
 
+from __future__ import annotations
+
 import argparse
+import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from bregma.cli.interrupt import StopOnInterrupt
-from bregma.cli.options import MaybePath
-from bregma.runs.experiment import METHODS, Experiment, recipe
+from bregma.cli.options import MaybePath, MaybeText
+from bregma.runs.experiment import DENSITY_METHODS, METHODS, PRUNING, Experiment, recipe
+from bregma.runs.recipes import read_recipe
+
+if TYPE_CHECKING:
+    from bregma.admm.workers import Workers
+    from bregma.data import Splits
+    from bregma.interop.tensorboard import TensorBoard
+    from bregma.runs.folder import RunFolder
+    from bregma.runs.record import Observer
 
 _console = Console(stderr=True, highlight=False)
 
@@ -21,14 +33,19 @@ class Train(Experiment):
     """Train a network and leave a run folder with its report.
 
     Args:
+        config: settings from a TOML file, over the recommended ones and under those of this command line; a path, or
+            delrec_shd, delrec_ssc or delrec_psmnist.
         out: run folder to make; "runs/DATA-METHOD-SEED-TIME" if not given.
         resume: run folder to go on with, instead of all other options.
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
+        tensorboard: write event files to the folder tensorboard of the run, for TensorBoard.
     """
 
+    config: MaybeText = None
     out: MaybePath = None
     resume: MaybePath = None
     root: MaybePath = None
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         """Nothing: the settings are checked by `experiment`, since the parser would hide the one line in a box."""
@@ -40,59 +57,126 @@ class Train(Experiment):
     def __call__(self) -> int:
         """Train, or go on; 130 if stopped by Ctrl-C."""
         # Imported late: matplotlib, scikit-learn and numba take a second that `bregma --help` should not.
-        from bregma.data import load
-        from bregma.report import write_report
-        from bregma.runs.folder import RunFolder, describe
+        from bregma.runs.group import any_of, joined
         from bregma.runs.loop import train
-        from bregma.runs.progress import progress_bar
+
+        with joined() as workers:
+            folder, splits = self._opened(workers)
+            with StopOnInterrupt() as stop:
+                with self._watching(folder, workers) as observer:
+                    summary = train(
+                        folder,
+                        splits,
+                        resume=bool(self.resume),
+                        observer=observer,
+                        should_stop=any_of(workers, stop),
+                        workers=workers,
+                    )
+                if workers.rank:
+                    return 130 if summary is None else 0
+                return _conclude(folder, summary)
+
+    def _opened(self, workers: Workers) -> tuple[RunFolder, Splits]:
+        """The run folder, made by the first worker if it is new, and the data."""
+        from bregma.data import load
+        from bregma.runs.folder import RunFolder, describe
+        from bregma.runs.group import agreed, wait
 
         experiment = self.experiment()
-        folder = RunFolder(self.resume or self.out or _new_folder(experiment))
+        folder = RunFolder(agreed(str(self.resume or self.out or _new_folder(experiment)), workers))
         if self.resume:
-            if self.out or experiment != recipe():
+            if self.out or self.config or experiment != recipe():
                 raise ValueError("resume goes on with the settings of the run; leave the other options out")
             experiment = folder.config().experiment
         else:
-            experiment = _found_again(experiment)
+            experiment = found_again(experiment)
             folder.require_new()
-        splits = load(experiment.data, root=self.root, steps=experiment.steps or None, seed=experiment.seed)
+        splits = load(
+            experiment.data,
+            root=self.root,
+            steps=experiment.steps or None,
+            seed=experiment.seed,
+            validation=experiment.validation,
+        )
+        wait(workers)  # all have found the folder new
         if self.resume:
             folder.config().require_fit(splits.test, experiment.data)
-        else:
+        elif not workers.rank:
             folder.create(describe(experiment, splits))
-        with StopOnInterrupt() as stop:
-            with progress_bar(_console, experiment) as bar:
-                summary = train(folder, splits, resume=bool(self.resume), observer=bar, should_stop=stop)
-            if summary is None:
-                _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
-                return 130
-            report = write_report([folder])  # takes a second, so an interrupt lets it finish
-        _console.print(
-            f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f}"
-            f"{f' (target {experiment.density:g})' if experiment.density else ''}, {summary['seconds']:.0f} s",
-            soft_wrap=True,
-        )
-        print(report)
-        return 0
+        wait(workers)
+        return folder, splits
+
+    @contextlib.contextmanager
+    def _watching(self, folder: RunFolder, workers: Workers) -> Iterator[Observer | None]:
+        """The progress bar and what writes for TensorBoard; nobody for all workers but the first."""
+        from bregma.runs.progress import Together, progress_bar
+
+        if workers.rank:
+            yield None
+            return
+        board = self._board(folder.path)
+        with contextlib.ExitStack() as watching:
+            bar = watching.enter_context(progress_bar(_console, folder.config().experiment))
+            yield Together([bar, watching.enter_context(board)]) if board else bar
+
+    def _board(self, path: Path) -> TensorBoard | None:
+        """What writes for TensorBoard, if asked for."""
+        if not self.tensorboard:
+            return None
+        from bregma.interop.tensorboard import TensorBoard
+
+        try:
+            return TensorBoard(path / "tensorboard")
+        except ImportError as error:
+            raise ValueError(str(error)) from error
+
+
+def _conclude(folder: RunFolder, summary: dict[str, Any] | None) -> int:
+    """Say how it went; a report of a run that came to its end."""
+    from bregma.report import write_report
+
+    if summary is None:
+        _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
+        return 130
+    report = write_report([folder])  # takes a second, so an interrupt lets it finish
+    target = summary["target_density"]
+    _console.print(
+        f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f}"
+        f"{f' (target {target:g})' if target else ''}, {summary['seconds']:.0f} s",
+        soft_wrap=True,
+    )
+    print(report)
+    return 0
 
 
 def recommended(words: Sequence[str]) -> Experiment:
-    """Settings recommended for the data and method on the command line; they are the defaults that --help shows."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--method", choices=METHODS, default="adabreg")
-    parser.add_argument("--density", type=float, default=0.0)
+    """Settings recommended for the data, method and config on the command line: the defaults that --help shows.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: it cannot be read.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--config")
+    parser.add_argument("--data")
+    parser.add_argument("--method", choices=METHODS)
+    parser.add_argument("--density", type=float)
     parser.exit_on_error = False
     try:
-        given, _ = parser.parse_known_args(words)
+        given = vars(parser.parse_known_args(words)[0])
     except argparse.ArgumentError:  # the parser proper will say what is wrong
         return recipe()
-    if not 0 <= given.density <= 1 or given.method != "adabreg":  # the checks proper will say what is wrong
-        return recipe(given.data, given.method)
-    return recipe(given.data, given.method, density=given.density)
+    values = {**(read_recipe(given.pop("config")) if "config" in given else {}), **given}
+    density, method = values.get("density", 0.0), values.get("method", "adabreg")
+    # What does not fit together is left out: the checks proper will say what is wrong.
+    if not density and method in PRUNING:
+        values.pop("method")
+    if not 0 <= density <= 1 or method not in DENSITY_METHODS:
+        values.pop("density", None)
+    return recipe(**values)
 
 
-def _found_again(experiment: Experiment) -> Experiment:
+def found_again(experiment: Experiment) -> Experiment:
     """The same, its data by an absolute path if by path, so that --resume finds them from any folder."""
     from bregma.data import DATASETS
 

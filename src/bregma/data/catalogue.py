@@ -6,7 +6,7 @@ import gzip
 import zipfile
 from pathlib import Path
 
-from bregma.data.dataset import Splits
+from bregma.data.dataset import VALIDATION_SHARE, Splits
 from bregma.data.digits import load_digit_events
 from bregma.data.files import open_zip, safe_members
 from bregma.data.heidelberg import SUFFIXES, load_heidelberg
@@ -29,6 +29,7 @@ def load(
     channels: int | None = None,
     window: float | None = None,
     legacy_float16: bool = False,
+    validation: float = VALIDATION_SHARE,
 ) -> Splits:
     """Load a data set by name, or files by path, in three parts.
 
@@ -49,6 +50,8 @@ def load(
         channels: shd and ssc only: number of channels after summing neighbours, a divisor of 700; default 140.
         window: shd and ssc only: seconds that the frames divide; default 1.4.
         legacy_float16: shd and ssc only: see `bregma.data.bin_events`.
+        validation: Share of every class of the training part, in (0, 1), that becomes the validation part where there
+            is no official one.
 
     Returns:
         Training, validation and test part.
@@ -66,6 +69,8 @@ def load(
     folder = None if root is None else Path(root).expanduser()
     if steps is not None and steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
+    if not 0 < validation < 1:
+        raise ValueError(f"validation must be in (0, 1), got {validation}")
     kind, path = (str(name_or_path), None) if str(name_or_path) in DATASETS else recognise(name_or_path)
     spikes = kind in ("shd", "ssc", "heidelberg")
     for name, given in (("channels", channels), ("window", window), ("legacy_float16", legacy_float16 or None)):
@@ -74,11 +79,19 @@ def load(
     if binary is not None and kind in ("mnist", "psmnist"):
         raise ValueError(f"binary does not apply to {kind}: its frames are grey values")
     if kind == "digits":
-        return load_digit_events(steps=steps, seed=seed, binary=binary is not False)
+        return load_digit_events(steps=steps, seed=seed, binary=binary is not False, validation=validation)
     if kind in ("mnist", "psmnist"):
-        return load_mnist(root=folder if path is None else path, steps=steps, seed=seed, permuted=kind == "psmnist")
+        return load_mnist(
+            root=folder if path is None else path,
+            steps=steps,
+            seed=seed,
+            permuted=kind == "psmnist",
+            validation=validation,
+        )
     if kind == "nmnist":
-        return load_nmnist(root=folder, path=path, steps=steps, seed=seed, binary=binary is not False)
+        return load_nmnist(
+            root=folder, path=path, steps=steps, seed=seed, binary=binary is not False, validation=validation
+        )
     return load_heidelberg(
         kind if path is None else path,
         root=folder,
@@ -88,6 +101,7 @@ def load(
         channels=channels,
         window=window,
         legacy_float16=legacy_float16,
+        validation=validation,
     )
 
 

@@ -20,6 +20,9 @@ Batch = tuple[Tensor, Tensor]
 TEST_SHARE = 0.2
 TEST_SEED = 0
 
+#: The validation part of data without an official one, unless another share is asked for.
+VALIDATION_SHARE = 0.1
+
 
 class FrameDataset(torch.utils.data.Dataset[tuple[Tensor, int]], ABC):
     """Labelled samples, each of `steps` frames of shape `frame_shape`.
@@ -202,7 +205,9 @@ def stratified_cut(labels: ArrayLike, share: float, seed: int) -> tuple[NDArray[
     return np.flatnonzero(~is_cut), np.flatnonzero(is_cut)
 
 
-def split_validation(train: FrameDataset, seed: int, share: float = 0.1) -> tuple[FrameDataset, FrameDataset]:
+def split_validation(
+    train: FrameDataset, seed: int, share: float = VALIDATION_SHARE
+) -> tuple[FrameDataset, FrameDataset]:
     """Cut a validation part from a training part by `stratified_cut`: (rest, validation)."""
     kept, cut = stratified_cut(train.labels.numpy(), share, seed)
     if len(kept) == 0 or len(cut) == 0:

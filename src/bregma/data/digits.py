@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bregma.data.binning import bin_events
-from bregma.data.dataset import TEST_SEED, TEST_SHARE, DenseFrames, Splits, split_validation, stratified_cut
+from bregma.data.dataset import (
+    TEST_SEED,
+    TEST_SHARE,
+    VALIDATION_SHARE,
+    DenseFrames,
+    Splits,
+    split_validation,
+    stratified_cut,
+)
 from bregma.data.saccade import Camera, simulate
 
 CLASSES = tuple("0123456789")
@@ -24,15 +32,18 @@ CAMERA = Camera(height=20, width=20, amplitude=0.7)
 WINDOW_US = 310_000
 
 
-def load_digit_events(*, steps: int | None = None, seed: int = 0, binary: bool = True) -> Splits:
+def load_digit_events(
+    *, steps: int | None = None, seed: int = 0, binary: bool = True, validation: float = VALIDATION_SHARE
+) -> Splits:
     """Digits as event frames: 20 steps (15.5 ms each) of 2 polarities x 20 x 20 pixels.
 
-    A fifth of every class is the test part, the same for every seed (`stratified_cut` with seed 0); a tenth of the
-    rest is the validation part, cut by `seed`.
+    A fifth of every class is the test part, the same for every seed (`stratified_cut` with seed 0); the
+    validation part is cut from the rest by `seed`.
 
     Args:
         steps: Number of frames T, >= 1; default 20.
         seed: Seed of the cut between training and validation.
+        validation: Share of every class of the training part that becomes the validation part.
         binary: Frames of zeros and ones; False counts the events (at most 255).
 
     Returns:
@@ -66,10 +77,10 @@ def load_digit_events(*, steps: int | None = None, seed: int = 0, binary: bool =
         frames[first:last] = np.minimum(counts, 255).transpose(1, 0, 2)
     whole = DenseFrames(frames.reshape(len(labels), steps, *shape), labels, CLASSES)
     rest, test = stratified_cut(labels, TEST_SHARE, TEST_SEED)
-    train, validation = split_validation(whole.subset(rest), seed)
+    train, held_out = split_validation(whole.subset(rest), seed, validation)
     return Splits(
         train=train,
-        validation=validation,
+        validation=held_out,
         test=whole.subset(test),
         name="digits",
         title="handwritten digits of scikit-learn (real images) before a simulated event camera",

@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bregma.data.checks import check_labels
-from bregma.data.dataset import TEST_SEED, TEST_SHARE, FrameDataset, Splits, split_validation, stratified_cut
+from bregma.data.dataset import (
+    TEST_SEED,
+    TEST_SHARE,
+    VALIDATION_SHARE,
+    FrameDataset,
+    Splits,
+    split_validation,
+    stratified_cut,
+)
 from bregma.data.events import EventFrames, Recording
 from bregma.data.files import find_file, is_packed, read_packed, same_process
 
@@ -186,11 +194,12 @@ def load_heidelberg(
     channels: int | None = None,
     window: float | None = None,
     legacy_float16: bool = False,
+    validation: float = VALIDATION_SHARE,
 ) -> Splits:
     """SHD, SSC, or files in their layout.
 
-    The official parts are used where they exist. A missing validation part is a tenth of every class of the training
-    part, cut by `seed`; a missing test part is a fifth of every class, cut before it by a fixed seed, and the title
+    The official parts are used where they exist. A missing validation part is cut from the training part
+    by `seed`; a missing test part is a fifth of every class, cut before it by a fixed seed, and the title
     says so.
 
     Args:
@@ -199,6 +208,7 @@ def load_heidelberg(
         root: Data folder of the named sets: looked for in `root/shd` (or `ssc`) and in `root`.
         steps: Number of frames T, >= 1; default 100.
         seed: Seed of the cut between training and validation.
+        validation: Share of every class of the training part that becomes the validation part.
         binary: Frames of zeros and ones instead of counts.
         channels: Number of channels, a divisor of 700; default 140.
         window: Seconds that the frames divide; default 1.4.
@@ -234,7 +244,7 @@ def load_heidelberg(
         parts["test"], parts["train"] = parts["train"].subset(cut), parts["train"].subset(rest)
         counts += f", of which {len(cut):,} were cut for test (no test file)"
     if "validation" not in parts:
-        parts["train"], parts["validation"] = split_validation(parts["train"], seed)
+        parts["train"], parts["validation"] = split_validation(parts["train"], seed, validation)
     stem = str(name_or_path) if named else _stem(paths["train"])
     return Splits(
         train=parts["train"],

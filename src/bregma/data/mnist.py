@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bregma.data.checks import check_labels
-from bregma.data.dataset import FrameDataset, Splits, split_validation
+from bregma.data.dataset import VALIDATION_SHARE, FrameDataset, Splits, split_validation
 from bregma.data.files import find_file, read_packed
 
 CLASSES = tuple("0123456789")
@@ -105,13 +105,21 @@ class PixelSequences(FrameDataset):
         return batch.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format) / 255
 
 
-def load_mnist(*, root: Path | None = None, steps: int | None = None, seed: int = 0, permuted: bool = False) -> Splits:
-    """MNIST in its official split; a tenth of every class of the training part becomes the validation part.
+def load_mnist(
+    *,
+    root: Path | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    permuted: bool = False,
+    validation: float = VALIDATION_SHARE,
+) -> Splits:
+    """MNIST in its official split; the validation part is cut from the training part by `seed`.
 
     Args:
         root: Data folder: the four idx files, plain or gzipped, are looked for in `root/mnist` and in `root`.
         steps: Number of steps, a divisor of 784; default 28 (rows), or 784 if `permuted`.
         seed: Seed of the cut between training and validation.
+        validation: Share of every class of the training part that becomes the validation part.
         permuted: PSMNIST: pixels in the order of `psmnist_permutation`.
 
     Raises:
@@ -122,11 +130,11 @@ def load_mnist(*, root: Path | None = None, steps: int | None = None, seed: int 
     permutation = psmnist_permutation() if permuted else None
     train = _part("train", root, steps, permutation)
     test = _part("t10k", root, steps, permutation)
-    rest, validation = split_validation(train, seed)
+    rest, held_out = split_validation(train, seed, validation)
     how = "pixels in one fixed shuffled order" if permuted else "pixels in rows"
     return Splits(
         train=rest,
-        validation=validation,
+        validation=held_out,
         test=test,
         name="psmnist" if permuted else "mnist",
         title=f"MNIST, {how}, {len(train)} training and {len(test)} test images",

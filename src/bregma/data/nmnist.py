@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bregma.data.dataset import FrameDataset, Splits, split_validation
+from bregma.data.dataset import VALIDATION_SHARE, FrameDataset, Splits, split_validation
 from bregma.data.events import EventFrames, Recording
 from bregma.data.files import find_file, open_zip, safe_members, same_process
 
@@ -131,8 +131,9 @@ def load_nmnist(
     steps: int | None = None,
     seed: int = 0,
     binary: bool = True,
+    validation: float = VALIDATION_SHARE,
 ) -> Splits:
-    """N-MNIST in its official split; a tenth of every class of the training part becomes the validation part.
+    """N-MNIST in its official split; the validation part is cut from the training part by `seed`.
 
     Looked for in `root/nmnist` and in `root`: the folders `Train` and `Test`, the official `Train.zip` and `Test.zip`,
     or `nmnist_subset.zip` which holds some of both.
@@ -142,6 +143,7 @@ def load_nmnist(
         path: Instead: a folder or zip archive that holds `Train` and `Test`, or a folder with the official archives.
         steps: Number of frames T, >= 1; default 31, of 10 ms each.
         seed: Seed of the cut between training and validation.
+        validation: Share of every class of the training part that becomes the validation part.
         binary: Frames of zeros and ones; False counts the events.
 
     Raises:
@@ -152,10 +154,10 @@ def load_nmnist(
     sources = {part: _source(part, root, path) for part in ("Train", "Test")}
     train: FrameDataset = BinRecordings(sources["Train"], "Train", steps, binary)
     test = BinRecordings(sources["Test"], "Test", steps, binary)
-    rest, validation = split_validation(train, seed)
+    rest, held_out = split_validation(train, seed, validation)
     return Splits(
         train=rest,
-        validation=validation,
+        validation=held_out,
         test=test,
         name="nmnist",
         title=f"N-MNIST, {len(train):,} training and {len(test):,} test recordings",

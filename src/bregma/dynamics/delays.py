@@ -107,6 +107,7 @@ def delayed_recurrent_lif(
     detach_reset: bool = False,
     surrogate: Surrogate = ATan(),  # noqa: B008  (frozen, no state)
     slots: int | None = None,
+    gate: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run a layer of LIF neurons whose spikes reach each other after a delay of the neuron that fired.
 
@@ -126,12 +127,14 @@ def delayed_recurrent_lif(
         surrogate: see `lif`.
         slots: steps ahead for which arrivals are kept (more if the state holds more); what would arrive later is
             lost. By default as many as the delays need, which looks at their values.
+        gate: what comes from the layer itself is multiplied by, for each sample and postsynaptic neuron, (B, n), at all
+            steps alike: dropout. It is taken as a constant.
 
     Returns:
         Spikes (T, B, n) and the state (1 + max(k, slots), B, n) to go on from.
 
     Raises:
-        ValueError: as `recurrent_lif`, or delays or a spread of another shape, negative spread, slots < 1.
+        ValueError: as `recurrent_lif`, or delays, a spread or a gate of another shape, negative spread, slots < 1.
         TypeError: as `recurrent_lif`, or delays that are no floating-point tensor.
 
     Example:
@@ -144,7 +147,7 @@ def delayed_recurrent_lif(
         tensor([[1., 0., 0., 0., 0.],
                 [0., 0., 0., 1., 0.]])
     """
-    slots = check_delayed(current, weight, delays, spread, state, slots)
+    slots = check_delayed(current, weight, delays, spread, state, slots, gate)
     rows = 1 if state is None else state.shape[0]
     step = membrane_step(reset)
     decay = like_current("decay", decay, current)
@@ -161,7 +164,8 @@ def delayed_recurrent_lif(
     train = []
     for current_now in current.unbind(0):
         arriving, later = torch.split_with_sizes(pending, [1, slots - 1])
-        current_now = current_now + torch.nn.functional.linear(arriving[0], weight)
+        heard = torch.nn.functional.linear(arriving[0], weight)
+        current_now = current_now + (heard if gate is None else gate.detach() * heard)
         fired = spikes.detach() if detach_reset else spikes
         membrane = step(membrane, current_now, fired, decay, threshold)
         spikes = spike(membrane - threshold, surrogate, strict=strict)
@@ -172,13 +176,21 @@ def delayed_recurrent_lif(
 
 
 def check_delayed(
-    current: Tensor, weight: Tensor, delays: Tensor, spread: Tensor | float, state: Tensor | None, slots: int | None
+    current: Tensor,
+    weight: Tensor,
+    delays: Tensor,
+    spread: Tensor | float,
+    state: Tensor | None,
+    slots: int | None,
+    gate: Tensor | None,
 ) -> int:
     """Raise if what goes into `delayed_recurrent_lif` does not fit together; the number of slots it works with."""
     check_current(current, None)
     batch, n = current.shape[1:]
     check_weight(weight, n)
     check_delays(delays, spread, n)
+    if gate is not None:
+        check_state("gate", gate, (batch, n), "(B, n)", current)
     if slots is None:
         slots = slots_needed(delays, spread)
     check_number("slots", slots, "None or >= 1", slots >= 1)

@@ -98,8 +98,9 @@ def delayed_recurrent_lif(  # noqa: D103
     detach_reset: bool = False,
     surrogate: Surrogate = ATan(),  # noqa: B008
     slots: int | None = None,
+    gate: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    slots = check_delayed(current, weight, delays, spread, state, slots)
+    slots = check_delayed(current, weight, delays, spread, state, slots, gate)
     if not use_kernels(current, decay, threshold, surrogate=surrogate):
         return reference_delayed_recurrent_lif(
             current,
@@ -114,6 +115,7 @@ def delayed_recurrent_lif(  # noqa: D103
             detach_reset=detach_reset,
             surrogate=surrogate,
             slots=slots,
+            gate=gate,
         )
     if state is not None and state.shape[0] <= slots:
         state = torch.cat([state, state.new_zeros(slots + 1 - state.shape[0], *state.shape[1:])])
@@ -124,6 +126,7 @@ def delayed_recurrent_lif(  # noqa: D103
         _per_neuron("decay", decay, current),
         _per_neuron("threshold", threshold, current),
         state,
+        gate,
         *_options(reset, strict, detach_reset, surrogate),
     )
     check_membrane(state[0])

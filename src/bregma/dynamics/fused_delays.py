@@ -30,10 +30,13 @@ def fused_delayed_lif(
     decay: Tensor,
     threshold: Tensor,
     state: Tensor | None,
+    gate: Tensor | None,
     flags: Flags,
     constants: list[float],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the layer; ``shape`` (slots, n) is the delay kernel, ``state`` (1 + slots, B, n).
+    """Run the layer.
+
+    ``shape`` (slots, n) is the delay kernel, ``state`` (1 + slots, B, n), ``gate`` (B, n) a constant.
 
     Returns:
         Spikes (T, B, n), state (1 + slots, B, n), spikes as bits (T, B, words).
@@ -41,7 +44,7 @@ def fused_delayed_lif(
     inputs = (current, weight, shape, state)
     keep = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     spikes, membrane, pending, bits, _, _ = torch.ops.bregma.delayed_lif(
-        current, weight, shape, decay, threshold, state, flags, constants, keep
+        current, weight, shape, decay, threshold, state, gate, flags, constants, keep
     )
     return spikes, torch.cat([membrane[None], pending]), bits
 
@@ -53,6 +56,7 @@ def _forward(
     decay: Tensor,
     threshold: Tensor,
     state: Tensor | None,
+    gate: Tensor | None,
     flags: Flags,
     constants: list[float],
     keep: bool,
@@ -68,9 +72,10 @@ def _forward(
         arrivals[:slots] = state[1:]
     membrane = start_membrane(current, None if state is None else state[0])
     inputs = array(current), panels(array(weight.t())), array(shape), array(decay), array(threshold)
+    hearing = array(current.new_empty(0, n) if gate is None else gate)
     outputs = array(spikes), as_bits(array(bits)), array(membrane), array(trace), array(arrivals)
     options = flags[0], bool(flags[1])
-    over_rows(lambda first, last: delayed_forward(*inputs, *options, *outputs, first, last), -(-batch // ROWS))
+    over_rows(lambda first, last: delayed_forward(*inputs, *options, hearing, *outputs, first, last), -(-batch // ROWS))
     return spikes, membrane, arrivals[n_steps:].clone(), bits, trace, arrivals
 
 
@@ -81,6 +86,7 @@ def _forward_shapes(
     decay: Tensor,
     threshold: Tensor,
     state: Tensor | None,
+    gate: Tensor | None,
     flags: Flags,
     constants: list[float],
     keep: bool,
@@ -108,6 +114,7 @@ def _backward(
     decay: Tensor,
     threshold: Tensor,
     state: Tensor | None,
+    gate: Tensor | None,
     flags: Flags,
     constants: list[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -123,7 +130,8 @@ def _backward(
     grad_end = torch.zeros_like(later) if grad_membrane is None else grad_membrane
     inputs = array(trace), as_bits(array(bits)), array(grad_spikes), array(grad_end)
     layer = panels(array(weight)), array(shape), array(decay), array(threshold)
-    outputs = array(later), array(grad_arrivals), array(grad_shape), array(grad_current)
+    hearing = array(trace.new_empty(0, n) if gate is None else gate)
+    outputs = hearing, array(later), array(grad_arrivals), array(grad_shape), array(grad_current)
     over_rows(lambda first, last: delayed_backward(*inputs, *layer, *options, *outputs, first, last), n_blocks)
     grad_state = trace.new_empty(0)
     if state is not None:
@@ -131,7 +139,8 @@ def _backward(
         before = array(state[:1]), array(torch.zeros_like(later)[None]), array(trace.new_empty(0, 0, 0))
         nothing = array(trace.new_empty(0, n))
         lif_backward(*before, nothing, *layer[2:], *options, array(later), array(grad_state[:1]), 0, batch)
-    grad_weight = weight_gradient(pack_rows(arrivals[:n_steps].flatten(0, 1)), grad_current.flatten(0, 1))
+    grad_heard = grad_current if gate is None else grad_current * gate
+    grad_weight = weight_gradient(pack_rows(arrivals[:n_steps].flatten(0, 1)), grad_heard.flatten(0, 1))
     return grad_current, grad_weight, grad_shape.sum(0), grad_state
 
 
@@ -147,6 +156,7 @@ def _backward_shapes(
     decay: Tensor,
     threshold: Tensor,
     state: Tensor | None,
+    gate: Tensor | None,
     flags: Flags,
     constants: list[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -155,9 +165,9 @@ def _backward_shapes(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Result) -> None:
-    _, weight, shape, decay, threshold, state, ctx.flags, ctx.constants, _ = inputs
+    _, weight, shape, decay, threshold, state, gate, ctx.flags, ctx.constants, _ = inputs
     *_, bits, trace, arrivals = output
-    ctx.save_for_backward(trace, arrivals, bits, weight, shape, decay, threshold, state)
+    ctx.save_for_backward(trace, arrivals, bits, weight, shape, decay, threshold, state, gate)
     ctx.mark_non_differentiable(bits, trace, arrivals)
     ctx.set_materialize_grads(False)
 
@@ -171,20 +181,20 @@ def _gradients(
     grad_current, grad_weight, grad_shape, grad_state = torch.ops.bregma.delayed_lif_backward(
         grad_spikes, grad_membrane, grad_pending, trace, *saved, ctx.flags, ctx.constants
     )
-    grad_state = None if saved[-1] is None else grad_state
-    return grad_current, grad_weight, grad_shape, None, None, grad_state, None, None, None
+    grad_state = None if saved[-2] is None else grad_state
+    return grad_current, grad_weight, grad_shape, None, None, grad_state, None, None, None, None
 
 
 operator(
     "delayed_lif(Tensor current, Tensor weight, Tensor shape, Tensor decay, Tensor threshold, Tensor? state,"
-    " int[] flags, float[] constants, bool keep) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " Tensor? gate, int[] flags, float[] constants, bool keep) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     _forward,
     _forward_shapes,
 )
 operator(
     "delayed_lif_backward(Tensor grad_spikes, Tensor? grad_membrane, Tensor? grad_pending, Tensor trace,"
     " Tensor arrivals, Tensor bits, Tensor weight, Tensor shape, Tensor decay, Tensor threshold, Tensor? state,"
-    " int[] flags, float[] constants) -> (Tensor, Tensor, Tensor, Tensor)",
+    " Tensor? gate, int[] flags, float[] constants) -> (Tensor, Tensor, Tensor, Tensor)",
     _backward,
     _backward_shapes,
 )

@@ -25,15 +25,22 @@ def _reach(shape: Array, span: Array) -> None:
                 span[j, 1] = slot + 1
 
 
+@inline
+def _multiply_row(a: Array, b: Array, out: Array) -> None:
+    for j in range(len(out)):
+        out[j] = a[j] * b[j]
+
+
 @kernel
 def delayed_forward(
     current: Array, weight_t: Array, shape: Array, decay: Array, threshold: Array, reset: int, strict: bool,
-    spikes: Array, bits: Array, membrane: Array, trace: Array, arrivals: Array, first: int, last: int,
+    gate: Array, spikes: Array, bits: Array, membrane: Array, trace: Array, arrivals: Array, first: int, last: int,
 ) -> None:  # fmt: skip
     """Run blocks ``first`` to ``last`` over all steps.
 
     ``shape`` (slots, n) is the delay kernel. ``arrivals`` (T + slots, B, n) starts with what is under way and zeros.
-    ``weight_t`` is in panels; the rest is as in `kernels_lif.lif_forward`, with ``bits`` (T, B, words).
+    ``gate`` is (B, n), or (0, n) for none; ``weight_t`` is in panels; ``bits`` is (T, B, words); the rest is as in
+    `kernels_lif.lif_forward`.
     """
     n_steps, batch, n = current.shape
     index, span = np.empty(n, np.int64), np.empty((n, 2), np.int64)
@@ -47,6 +54,8 @@ def delayed_forward(
             for i in range(rows):
                 b = top + i
                 outside, heard = current[t, b], drive[i]
+                if gate.shape[0] > 0:
+                    _multiply_row(heard, gate[b], heard)
                 for j in range(n):
                     heard[j] = outside[j] + heard[j]
                 step_row(membrane[b], heard, decay, threshold, reset, strict, spikes[t, b])
@@ -62,7 +71,7 @@ def delayed_forward(
 @loose_kernel
 def delayed_backward(
     trace: Array, bits: Array, grad_spikes: Array, grad_state: Array, weight: Array, shape: Array, decay: Array,
-    threshold: Array, reset: int, strict: bool, detach: bool, kind: int, a: float, b: float, later: Array,
+    threshold: Array, reset: int, strict: bool, detach: bool, kind: int, a: float, b: float, gate: Array, later: Array,
     grad_arrivals: Array, grad_shape: Array, grad_current: Array, first: int, last: int,
 ) -> None:  # fmt: skip
     """Backward of `delayed_forward`.
@@ -79,6 +88,7 @@ def delayed_backward(
     index, span = np.empty(n, np.int64), np.empty((n, 2), np.int64)
     slope, grad = np.empty(n, trace.dtype), np.empty(n, trace.dtype)
     block = np.empty((ROWS, weight.shape[2]), trace.dtype)
+    heard = np.empty((ROWS, n), trace.dtype)
     _reach(shape, span)
     for group in range(first, last):
         top, bottom = group * ROWS, min((group + 1) * ROWS, batch)
@@ -99,4 +109,9 @@ def delayed_backward(
                 if t == n_steps - 1:
                     add_row(grad_state[row], total)
                 copy_row(total, grad_current[t, row])
-            dense(later[top:bottom], 0, bottom - top, weight, block, grad_arrivals[t, top:bottom])
+            if gate.shape[0] > 0:
+                for row in range(top, bottom):
+                    _multiply_row(later[row], gate[row], heard[row - top])
+                dense(heard, 0, bottom - top, weight, block, grad_arrivals[t, top:bottom])
+            else:
+                dense(later[top:bottom], 0, bottom - top, weight, block, grad_arrivals[t, top:bottom])

@@ -34,8 +34,8 @@ class DelayedRecurrentLIF(RecurrentLIF):
         max_delay: longest delay in time steps, kept by `clamp_delays_`; neuromorphic chips have such a limit.
         spread: half-width of the interpolation beyond one step, >= 0, to start with.
         learn_spread: each neuron learns its share of the spread, ``2 * spread * sigmoid(p_spread)``.
-        dropout: share of the neurons, in [0, 1), that do not hear the layer while training; drawn anew in each call
-            and alike for all steps and samples of it. The others hear it louder by ``1 / (1 - dropout)``.
+        dropout: share of the neurons, in [0, 1), that do not hear the layer while training; drawn anew for each sample
+            in each call and alike for all its steps. The others hear it louder by ``1 / (1 - dropout)``.
         reset: see `LIF`.
         strict: see `LIF`.
         detach_reset: see `LIF`.
@@ -92,17 +92,17 @@ class DelayedRecurrentLIF(RecurrentLIF):
         self.register_buffer("spread", torch.tensor(float(spread)))
         self.register_parameter("p_spread", nn.Parameter(torch.zeros(size)) if learn_spread else None)
         # A compiled graph cannot look at the delays, so it keeps as many steps as they could ever need.
-        self._most_slots = math.ceil(max_delay + 1 + (2 * spread if learn_spread else spread))
+        self.most_slots = math.ceil(max_delay + 1 + (2 * spread if learn_spread else spread))
         self.clamp_delays_()
 
     def forward(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes of the layer and the state to go on from."""
-        weight = self.recurrent.weight
+        gate = None
         if self.training and self.dropout:
-            weight = weight * nn.functional.dropout(weight.new_ones(len(weight), 1), self.dropout)
+            gate = nn.functional.dropout(torch.ones_like(current[0]), self.dropout)
         return dynamics.delayed_recurrent_lif(
             current,
-            weight,
+            self.recurrent.weight,
             self.delays,
             self.neuron_spread(),
             self.decay,
@@ -112,7 +112,8 @@ class DelayedRecurrentLIF(RecurrentLIF):
             strict=self.strict,
             detach_reset=self.detach_reset,
             surrogate=self.surrogate,
-            slots=self._most_slots if torch.compiler.is_compiling() or current.is_meta else None,
+            slots=self.most_slots if torch.compiler.is_compiling() or current.is_meta else None,
+            gate=gate,
         )
 
     def neuron_spread(self) -> Tensor:

@@ -6,6 +6,7 @@ arXiv 2509.24852; arXiv 2603.16462 trains them with linearized Bregman iteration
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,8 +38,8 @@ class Architecture:
         recurrent_dropout: of the recurrent current.
         learn_spread: see `DelayedRecurrentLIF`.
         delays: range of uniform first delays; None for ``|N(0, 12)|``.
-        leaky_readout: the readout is a leaky integrator whose softmax is summed over time; otherwise a dense layer
-            whose output is.
+        leaky_readout: the readout is a leaky integrator whose softmax is summed over time; otherwise one that does not
+            leak, whose last membrane counts.
         kaiming: feed-forward weights start as Kaiming et al. for ReLU; otherwise as torch does.
     """
 
@@ -130,19 +131,19 @@ def delrec(name: str) -> DelRec:
 class DelRec(nn.Module):
     """Dense layers and LIF neurons, some of them recurrent with learned axonal delays.
 
-    Dropout draws one mask per sample and neuron for all time steps; that of the recurrent path is one for all samples
-    of a batch (in the publication one for each).
+    Dropout draws one mask per sample and neuron for all time steps.
 
     Training, as published: weights and delays are two groups of one optimiser, the delays with a learning rate of
-    5e-2; the spread shrinks from epoch to epoch (`set_spread`, `bregma.dynamics.spread_at`); delays are clamped after
-    each step (`clamp_delays_`) and rounded for inference (`round_delays_`). Unlike in the published code, the spread
-    is saved with the weights, and nothing rounds delays during training.
+    5e-2, ``bregma.param_groups(net, rates={"*.delays": 5e-2, "*.p_spread": 5e-2})``; the spread shrinks from epoch to
+    epoch (`set_spread`, `bregma.dynamics.spread_at`); delays are clamped after each step (`clamp_delays_`) and rounded
+    for inference (`round_delays_`). Unlike in the published code, the spread is saved with the weights, and nothing
+    rounds delays during training. ``bregma train --config delrec_shd`` (or ``_ssc``, ``_psmnist``) does all of it.
 
     Args:
         architecture: what it is made of; :func:`delrec` has the published ones.
 
     Shape:
-        (T, B, inputs) -> logits (B, classes), for ``cross_entropy``.
+        (T, B, ...), frames with ``inputs`` values -> logits (B, classes), for ``cross_entropy``.
 
     Raises:
         ValueError: ``delayed`` does not say as many layers as ``hidden``, or sizes below one.
@@ -168,19 +169,18 @@ class DelRec(nn.Module):
             for fan_in, size, delayed in zip(fan_ins, a.hidden, a.delayed, strict=False)
         )
         self.readout = _dense(a, a.hidden[-1], a.classes)
-        self.integrators = Readout(a.decay) if a.leaky_readout else None
+        self.integrators = Readout(a.decay if a.leaky_readout else 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of frames (T, B, inputs)."""
-        if x.dim() != 3 or x.shape[2] != self.architecture.inputs or 0 in x.shape:
+        if x.dim() < 3 or math.prod(x.shape[2:]) != self.architecture.inputs or 0 in x.shape:
             raise ValueError(f"x must be (T, B, {self.architecture.inputs}) with T, B >= 1, got shape {tuple(x.shape)}")
+        x = x.flatten(2)
         for layer in self.hidden:
             x = layer(x)
-        scores: Tensor = self.readout(x)
-        if self.integrators is None:
-            return scores.sum(0)
-        scores, _ = self.integrators(scores)
-        return scores.softmax(-1).sum(0)
+        scores: Tensor
+        scores, _ = self.integrators(self.readout(x))
+        return scores.softmax(-1).sum(0) if self.architecture.leaky_readout else scores[-1]
 
     def delayed_layers(self) -> list[DelayedRecurrentLIF]:
         """Return the layers with delays."""

@@ -20,6 +20,7 @@ def param_groups(
     penalty: str | Mapping[str, str] = "l1",
     sparse: Sequence[str] = (),
     dense: Sequence[str] = (),
+    rates: Mapping[str, float] | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Split a model's parameters into weights, which get a penalty, and the rest, which does not.
@@ -34,11 +35,13 @@ def param_groups(
             ``{"conv*": "group_l1:kernels", "*": "l1"}``. Default: "l1".
         sparse: patterns of full names of parameters that are weights all the same, e.g. ``["mixer.*"]``.
         dense: patterns of names of parameters to leave alone; they win over ``sparse``.
+        rates: learning rates of parameters by name pattern, e.g. ``{"*.delays": 5e-2, "*.p_spread": 5e-2}``; the first
+            pattern that matches counts. Default: all have the optimiser's own.
         options: further options of the weights' groups, e.g. ``init="sparse"``.
 
     Returns:
         One group for each pair of ``lam`` and ``penalty`` in use and one, with ``lam=0`` and ``penalty="none"``, for
-        the rest.
+        the rest; each of them once more for every rate in use.
 
     Raises:
         TypeError: ``model`` is not a module, or a sequence of patterns is a string.
@@ -51,14 +54,25 @@ def param_groups(
         [(2, 0.1), (3, 0.0)]
     """
     weights, rest = split_parameters(model, sparse=sparse, dense=dense)
-    groups: dict[tuple[float | None, str], dict[str, Any]] = {}
+    for pattern in rates or {}:
+        if not any(fnmatchcase(name, pattern) for name in (*weights, *rest)):
+            raise ValueError(f"rates pattern {pattern!r} matches no parameter of the model")
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, p in weights.items():
-        own_lam, own_penalty = _of("lam", lam, name), _of("penalty", penalty, name)
+        own_lam, own_penalty, rate = _of("lam", lam, name), _of("penalty", penalty, name), _rate(rates, name)
         strength = {} if own_lam is None else {"lam": own_lam}
-        new = {"params": [], "penalty": own_penalty, **strength, **options}
-        groups.setdefault((own_lam, own_penalty), new)["params"].append(p)
-    free = {"params": list(rest.values()), "penalty": "none", "lam": 0.0}
-    return [*groups.values(), free] if rest else list(groups.values())
+        new = {"params": [], "penalty": own_penalty, **strength, **options, **rate}
+        groups.setdefault((True, own_lam, own_penalty, *rate.values()), new)["params"].append(p)
+    for name, p in rest.items():
+        rate = _rate(rates, name)
+        new = {"params": [], "penalty": "none", "lam": 0.0, **rate}
+        groups.setdefault((False, *rate.values()), new)["params"].append(p)
+    return list(groups.values())
+
+
+def _rate(rates: Mapping[str, float] | None, name: str) -> dict[str, float]:
+    """Return the option ``lr`` of a parameter, or nothing if it has none of its own."""
+    return next(({"lr": rate} for pattern, rate in (rates or {}).items() if fnmatchcase(name, pattern)), {})
 
 
 def _of(argument: str, value: T | Mapping[str, T], name: str) -> T:

@@ -117,7 +117,7 @@ def _density_sentence(total: Array, best: float, results: Results) -> str:
     method = results.config.experiment.method
     if method == "admm":
         return f"ADMM has no penalty; only weights of inputs that never fire are zero: density {best:.3g}."
-    if method == "adam":
+    if method in ("adam", "adamw"):
         return f"Adam has no penalty, so nothing pulls weights to zero: density {best:.3g}."
     if len(total) == 1:
         return f"After its one epoch the network uses {percent(total[0])} of its connections."

@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from bregma.report import page
 from bregma.report.compare import comparison
@@ -13,7 +14,18 @@ from bregma.runs.files import write_text
 from bregma.runs.folder import Config, RunFolder
 
 #: How the methods are written in prose.
-METHOD_NAMES = {"adabreg": "AdaBreg", "linbreg": "LinBreg", "proxsgd": "ProxSGD", "adam": "Adam", "admm": "ADMM"}
+METHOD_NAMES = {
+    "adabreg": "AdaBreg",
+    "linbreg": "LinBreg",
+    "proxsgd": "ProxSGD",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "admm": "ADMM",
+    "gmp": "magnitude pruning",
+    "gmp-metric": "metric-scored pruning",
+    "rigl": "RigL",
+    "set": "SET",
+}
 
 _HOW = ("learning", "solver", "sparsity", "sample")
 
@@ -58,16 +70,27 @@ def repeat_command(experiment: Experiment) -> str:
     words = ["bregma", "train", "--data", experiment.data, "--method", experiment.method]
     if experiment.density:
         words += ["--density", str(experiment.density)]
+    return shlex.join(words + option_words(experiment, usual))
+
+
+def option_words(experiment: Experiment, usual: Experiment, leave_out: tuple[str, ...] = ()) -> list[str]:
+    """The options of the command line for the settings that differ from the usual ones.
+
+    Example:
+        >>> option_words(recipe(epochs=5, recurrent=True), recipe())
+        ['--epochs', '5', '--recurrent']
+    """
+    words = []
     settings, usual_settings = flat_settings(experiment), flat_settings(usual)
     for name, value in settings.items():
-        if value == usual_settings[name]:
+        if value == usual_settings[name] or name in leave_out:
             continue
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
         else:
             words += [flag, *map(str, value if isinstance(value, list) else (value,))]
-    return shlex.join(words)
+    return words
 
 
 def _single(results: Results) -> str:
@@ -115,11 +138,12 @@ def _single(results: Results) -> str:
 def _lede(results: Results) -> str:
     """What was trained on what, in one sentence."""
     config, experiment = results.config, results.config.experiment
-    kind = "recurrent spiking network" if experiment.recurrent else "spiking network"
+    recurrent = experiment.recurrent or experiment.network != "mlp"
+    kind = f"{'recurrent ' if recurrent else ''}spiking network{'' if experiment.network == 'mlp' else ' with delays'}"
     sizes = " → ".join(
         [" × ".join(map(str, config.frame_shape)), *map(str, experiment.hidden), f"{len(config.classes)} classes"]
     )
-    how = "" if experiment.method in ("adam", "admm") else f" at λ = {experiment.lam:g}"
+    how = "" if experiment.method in ("adam", "adamw", "admm") else f" at λ = {experiment.lam:g}"
     if experiment.density:
         how = f" to a density of {experiment.density:g}"
     epochs = f"{results.done} {results.unit}{'s' if results.done != 1 else ''}"
@@ -164,8 +188,15 @@ def _numbers(results: Results) -> list[tuple[str, str]]:
         (f"{(summary or best)['density']:.3f}", f"density: share of weights that are not zero{_target(results)}"),
         (f"{results.nonzero:,}", f"weights not zero, of {results.connections:,}"),
         (f"{results.firing_rate:.3f}", "spikes per hidden neuron and time step"),
+        *_synops(summary or best),
         (duration(seconds), f"of training on {_threads(results.config.experiment)}"),
     ]
+
+
+def _synops(measured: dict[str, Any]) -> list[tuple[str, str]]:
+    """Synaptic operations; runs of version 0.1.0 did not count them."""
+    said = "synaptic operations per sample: spikes times weights not zero behind them"
+    return [(f"{measured['synops']:,.0f}", said)] if "synops" in measured else []
 
 
 def _target(results: Results) -> str:

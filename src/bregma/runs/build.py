@@ -1,5 +1,6 @@
 """From the fields of an experiment to the objects that train: network, optimizer, schedule of the learning rate."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +10,27 @@ from torch import Tensor, nn
 
 from bregma.data import FrameDataset
 from bregma.nn import SpikingMLP
+from bregma.nn.delrec import ARCHITECTURES, DelRec
 from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
+from bregma.optim.baselines import SET, MagnitudePruning, RigL
+from bregma.optim.sparsifier import Sparsifier
+from bregma.runs.delays import delay_rates
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import Config
 
 
-def build_network(config: Config) -> SpikingMLP:
+def build_network(config: Config) -> SpikingMLP | DelRec:
     """The network of a run, its weights drawn from torch's generator."""
+    experiment = config.experiment
+    if experiment.network != "mlp":
+        published = ARCHITECTURES[experiment.network.removeprefix("delrec_")]
+        inputs, classes = math.prod(config.frame_shape), len(config.classes)
+        return DelRec(dataclasses.replace(published, inputs=inputs, hidden=experiment.hidden, classes=classes))
+    return build_mlp(config)
+
+
+def build_mlp(config: Config) -> SpikingMLP:
+    """The network of a run that names no other, as its method wants it."""
     experiment = config.experiment
     if experiment.method == "admm":
         return SpikingMLP(
@@ -39,13 +54,18 @@ def build_network(config: Config) -> SpikingMLP:
 
 
 def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optimizer:
-    """The optimizer of a run; weight matrices carry the penalty, biases do not."""
+    """The optimizer of a run; weight matrices carry the penalty, biases do not, delays have their own learning rate."""
     if experiment.method == "admm":
         raise ValueError("method admm has no optimizer: it takes no gradients")
-    lr = experiment.lr
-    if experiment.method == "adam":
-        return torch.optim.Adam(net.parameters(), lr=lr)
-    groups = param_groups(net, lam=experiment.lam, penalty=experiment.penalty)
+    lr, rates = experiment.lr, delay_rates(net, experiment.delay_lr)
+    groups = param_groups(net, lam=experiment.lam, penalty=experiment.penalty, rates=rates)
+    for group in groups:
+        if "lr" in group:
+            group["schedule"] = experiment.delay_schedule
+    if experiment.method in ("adam", "adamw"):
+        for group in groups:
+            group["weight_decay"] = experiment.weight_decay if group["penalty"] != "none" else 0.0
+        return (torch.optim.Adam if experiment.method == "adam" else torch.optim.AdamW)(groups, lr=lr)
     if experiment.density:  # with lam = 0 AdaBreg is Adam, which keeps one dual less beside that of TargetDensity
         return torch.optim.Adam(groups, lr=lr)
     if experiment.method == "proxsgd":
@@ -60,22 +80,38 @@ def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optim
     return AdaBreg(groups, lr=lr, **dual)
 
 
-def build_sparsifier(optimizer: torch.optim.Optimizer, experiment: Experiment, total: int) -> TargetDensity | None:
+def build_sparsifier(
+    net: nn.Module, optimizer: torch.optim.Optimizer, experiment: Experiment, total: int
+) -> Sparsifier | None:
     """What brings the network to the density of the experiment, if it names one."""
-    return TargetDensity(optimizer, experiment.density, total) if experiment.density else None
+    density = experiment.density
+    if not density:
+        return None
+    if experiment.method in ("gmp", "gmp-metric"):
+        metric = "adam" if experiment.method == "gmp-metric" else "none"
+        return MagnitudePruning(optimizer, density, total, metric=metric, structure=experiment.structure, net=net)
+    if experiment.method in ("rigl", "set"):
+        rewiring = RigL if experiment.method == "rigl" else SET
+        return rewiring(optimizer, density, total, seed=experiment.seed)
+    return TargetDensity(optimizer, density, total, structure=experiment.structure, cost=experiment.cost, net=net)
 
 
 def build_schedule(
     optimizer: torch.optim.Optimizer, experiment: Experiment, total: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Learning rate per step, as a factor of ``experiment.lr``."""
+    """Learning rate per step, as a factor of ``experiment.lr``, or of ``experiment.delay_lr`` for delays."""
     factors: dict[str, Callable[[float], float]] = {
         "constant": lambda done: 1.0,
         "cosine": _cosine,
         "onecycle": lambda done: _cosine(1 - done / 0.3) if done < 0.3 else _cosine((done - 0.3) / 0.7),
     }
-    factor = factors[experiment.schedule]
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(min(step / total, 1.0)))
+    courses = [factors[group.get("schedule", experiment.schedule)] for group in optimizer.param_groups]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, [_at_step(course, total) for course in courses])
+
+
+def _at_step(course: Callable[[float], float], total: int) -> Callable[[int], float]:
+    """A course over the share of the steps that is done, as one over steps."""
+    return lambda step: course(min(step / total, 1.0))
 
 
 def _cosine(done: float) -> float:
@@ -94,12 +130,21 @@ def load_weights(net: nn.Module, tensors: dict[str, Tensor], dataset: FrameDatas
     Raises:
         ValueError: the weights do not fit the network, or the data come in another way than the network learned them.
     """
+    read_weights(net, tensors)
+    for name, tensor in tensors.items():
+        here = dataset.carried.get(name.removeprefix("data/"))
+        if name.startswith("data/") and (here is None or not torch.equal(here, tensor)):
+            raise ValueError(f"{name}: the network learned the data with another one; use the data set it was made for")
+
+
+def read_weights(net: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put the weights of a run in its network, without a look at the data.
+
+    Raises:
+        ValueError: the weights do not fit the network.
+    """
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("data/")}
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"weights do not fit config.toml: {' '.join(str(error).split())}") from error
-    for name, tensor in tensors.items():
-        here = dataset.carried.get(name.removeprefix("data/"))
-        if name.startswith("data/") and (here is None or not torch.equal(here, tensor)):
-            raise ValueError(f"{name}: the network learned the data with another one; use the data set it was made for")

@@ -2,17 +2,27 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from bregma.runs.admm_settings import ADMMSettings
 
-Method = Literal["adabreg", "adam", "linbreg", "proxsgd", "admm"]
+Method = Literal["adabreg", "adam", "adamw", "linbreg", "proxsgd", "admm", "gmp", "gmp-metric", "rigl", "set"]
 Schedule = Literal["cosine", "onecycle", "constant"]
+Cost = Literal["none", "synops"]
 Init = Literal["anchored", "shrink", "sparse"]
+Network = Literal["mlp", "delrec_shd", "delrec_ssc", "delrec_psmnist"]
+Rounding = Literal["evaluation", "training"]
 METHODS: tuple[Method, ...] = get_args(Method)
+#: Those that thin a network out along Adam's steps, and so do nothing without a density.
+PRUNING: tuple[Method, ...] = ("gmp", "gmp-metric", "rigl", "set")
+#: Those that bring a network to a density that is named.
+DENSITY_METHODS: tuple[Method, ...] = ("adabreg", *PRUNING)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+#: Settings that each run of a sweep has its own of, or that a density leaves without effect.
+SWEPT = ("method", "density", "lr", "lam", "penalty", "init", "init_density")
 
 _POSITIVE = (lambda value: 0 < value < math.inf, "a finite number > 0")
 _NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, ">= 0 and finite")
@@ -21,7 +31,10 @@ _MOST_THREADS = 1024  # many thousand make torch crash
 _SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
 
 #: What the method admm takes; it refuses the other fields, as the other methods refuse ``admm``.
-_ADMM_FIELDS = ("data", "method", "hidden", "decay", "steps", "threads", "seed", "admm")
+_ADMM_FIELDS = ("data", "method", "hidden", "decay", "steps", "threads", "seed", "validation", "admm")
+
+#: The methods that take a structure or a cost; both need a density.
+STRUCTURED: dict[str, tuple[Method, ...]] = {"structure": ("adabreg", "gmp", "gmp-metric"), "cost": ("adabreg",)}
 
 #: What each field may be: a test, and how to say it.
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -29,11 +42,22 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "schedule": (lambda value: value in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
     "init": (lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}"),
     "init_density": (lambda value: 0 < value <= 1, "in (0, 1]"),
+    "network": (lambda value: value in get_args(Network), f"one of {', '.join(get_args(Network))}"),
+    "rounding": (lambda value: value in get_args(Rounding), f"one of {', '.join(get_args(Rounding))}"),
+    "delay_schedule": (lambda value: value in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+    "delay_lr": _POSITIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "validation": (lambda value: 0 < value < 1, "in (0, 1)"),
     "density": (lambda value: 0 <= value <= 1, "in [0, 1], 0 for none"),
+    "structure": (
+        lambda value: re.fullmatch(r"weights|neurons|[1-9]\d*:[1-9]\d*", value) is not None,
+        "weights, neurons, or n:m as in 2:4",
+    ),
+    "cost": (lambda value: value in get_args(Cost), f"one of {', '.join(get_args(Cost))}"),
     "lam": _NOT_NEGATIVE,
     "shift": _NOT_NEGATIVE,
     "lr": _POSITIVE,
-    "clip": _POSITIVE,
+    "clip": (lambda value: 0 <= value < math.inf, ">= 0 and finite, 0 for none"),
     "gain": _POSITIVE,
     "epochs": _COUNT,
     "threads": (lambda value: 1 <= value <= _MOST_THREADS, f"in [1, {_MOST_THREADS}]"),
@@ -53,12 +77,19 @@ class Experiment:
     Args:
         data: digits, mnist, psmnist, nmnist, shd, ssc, or the path of a file or folder in the layout of one of them.
         method: optimizer; or admm, which takes no gradients and no other settings than data, hidden, decay, steps,
-            threads, seed and its own.
+            threads, seed, validation and its own. adam and adamw have no penalty, but weight decay: adam adds it to the
+            gradient, adamw shrinks the weights. gmp, gmp-metric (gradual magnitude pruning, the second by adabreg's
+            score), rigl and set take the steps of adam and need a density; they are what adabreg is compared with.
         density: share of the connections to be left, in (0, 1]: adabreg then trains from a dense start to exactly that
             share and chooses lam itself; penalty and init are ignored. 0: what lam makes of it.
-        lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam ignores it.
+        structure: what stays or goes as a whole where a density is named. weights: every connection for itself;
+            neurons: hidden neurons, density being the share of them; 2:4 or any n:m: at most n of each m consecutive
+            inputs.
+        cost: what a connection costs where a density is named. none: all the same; synops: those of busy neurons more.
+        lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam and adamw
+            ignore it.
         penalty: penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns, nuclear,
-            none; adam has none.
+            none; adam and adamw have none.
         init: how adabreg and linbreg start. anchored: dense; shrink: dense, shrunk by lam at the first step; sparse: a
             random part of the connections.
         init_density: share of the connections that a sparse start keeps.
@@ -68,7 +99,9 @@ class Experiment:
         epochs: passes over the training samples.
         batch_size: samples per step.
         shift: training images move by up to this many pixels each way, anew in every epoch; only for images.
-        clip: largest norm of the gradient.
+        clip: largest norm of the gradient; 0 for none.
+        network: mlp, or one of DelRec (arXiv 2509.24852), with learned delays: delrec_shd, delrec_ssc, delrec_psmnist;
+            these take their sizes from hidden and bring their own recurrent, decay, readout_decay and gain.
         hidden: neurons of each hidden layer.
         recurrent: hidden neurons also hear their own layer.
         decay: what a hidden neuron keeps of its membrane from one time step to the next, in [0, 1]; with admm the
@@ -78,12 +111,20 @@ class Experiment:
         steps: time steps per sample; 0 for what the data set recommends.
         threads: of the processor, part of what makes a run repeatable; one is fastest for small networks.
         seed: of the first weights, the order of samples, and the cut into training and validation.
+        validation: share of the training part that is cut off for validation where the data have no such part.
+        weight_decay: of the weight matrices; adam and adamw alone.
+        delay_lr: learning rate of learned delays and their spread.
+        delay_schedule: its course.
+        rounding: learned delays are whole for evaluation alone, on a copy; or, as in DelRec's published code, in place
+            after each epoch of training.
         admm: settings of the method admm.
     """
 
     data: str = "digits"
     method: Method = "adabreg"
     density: float = 0.0
+    structure: str = "weights"
+    cost: Cost = "none"
     lam: float = 0.3
     penalty: str = "l1"
     init: Init = "sparse"
@@ -94,6 +135,7 @@ class Experiment:
     batch_size: int = 32
     shift: int = 0
     clip: float = 1.0
+    network: Network = "mlp"
     hidden: tuple[int, ...] = (256,)
     recurrent: bool = False
     decay: float = 0.9
@@ -102,10 +144,16 @@ class Experiment:
     steps: int = 0
     threads: int = 1
     seed: int = 0
+    validation: float = 0.1
+    weight_decay: float = 0.0
+    delay_lr: float = 5e-2
+    delay_schedule: Schedule = "onecycle"
+    rounding: Rounding = "evaluation"
     admm: ADMMSettings = ADMMSettings()  # noqa: RUF009  (frozen, no state)
 
     def __post_init__(self) -> None:
         from bregma import prox  # imports torch: late, so that the command line can catch an interrupt meanwhile
+        from bregma.nn.delrec import ARCHITECTURES
 
         for field in dataclasses.fields(self):
             _check_type(field.name, getattr(self, field.name), field.default)
@@ -117,10 +165,28 @@ class Experiment:
             value = getattr(self, name)
             if not inside(value):
                 raise ValueError(f"{name} must be {allowed}, got {value!r}")
-        if self.density and self.method != "adabreg":
-            raise ValueError(f"density needs the method adabreg, got {self.method}")
+        if self.density and self.method not in DENSITY_METHODS:
+            raise ValueError(f"density needs one of the methods {', '.join(DENSITY_METHODS)}, got {self.method}")
+        if not self.density and self.method in PRUNING:
+            raise ValueError(f"density must be in (0, 1] for the method {self.method}, got {self.density}")
+        if self.network != "mlp":
+            wanted = len(ARCHITECTURES[self.network.removeprefix("delrec_")].hidden)
+            if len(self.hidden) != wanted:
+                raise ValueError(f"hidden must be {wanted} sizes for the network {self.network}, got {self.hidden}")
+        self._check_structure()
         self._refuse_unused()
         self.admm.check()
+
+    def _check_structure(self) -> None:
+        """Raise if a structure or a cost is named that would do nothing."""
+        for name, methods in STRUCTURED.items():
+            value = getattr(self, name)
+            if value == getattr(type(self), name):
+                continue
+            if not self.density:
+                raise ValueError(f"{name} needs a density, got {value!r} without one")
+            if self.method not in methods:
+                raise ValueError(f"{name} needs one of the methods {', '.join(methods)}, got {self.method}")
 
     def _refuse_unused(self) -> None:
         """Raise if a field that the method does not look at was changed: it would do nothing."""

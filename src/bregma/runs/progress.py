@@ -1,11 +1,17 @@
-"""The progress bar of a training run."""
+"""Who watches a training run or a sweep: progress bars, and several as one."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bregma.runs.experiment import Experiment
+
+if TYPE_CHECKING:
+    from bregma.runs.record import Observer
 
 
 class ProgressBar:
@@ -33,7 +39,7 @@ class ProgressBar:
         )
         self._task = self._bar.add_task("", total=None, figures="")
 
-    def __enter__(self) -> "ProgressBar":
+    def __enter__(self) -> ProgressBar:
         self._bar.start()
         return self
 
@@ -67,6 +73,32 @@ class ProgressBar:
         loss = "" if self._loss is None else f"loss {self._loss:.3f}"
         description = f"epoch {self._epoch}/{self._epochs}"
         self._bar.update(self._task, description=description, figures=f"{loss}{self._validated}")
+
+
+class Together:
+    """Several observers of a run as one.
+
+    Args:
+        observers: told in this order.
+    """
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def start(self, done: int, total: int) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.start(done, total)
+
+    def step(self, loss: float | None = None) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.step(loss)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.epoch(row)
 
 
 class SolverBar(ProgressBar):
@@ -132,3 +164,68 @@ def solver_figures(row: dict[str, Any], *, brief: bool = False) -> str:
 def progress_bar(console: Console, experiment: Experiment) -> ProgressBar:
     """The bar that suits the method of an experiment."""
     return (SolverBar if experiment.method == "admm" else ProgressBar)(console, experiment)
+
+
+class SweepBar:
+    """One line while a sweep runs, and one that stays for each run that has ended.
+
+    Args:
+        console: where to draw; without a terminal only the lines of the runs are printed.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._number = self._total = self._epochs = 1
+        self._reused = True
+        self._name = ""
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=10 if console.width < 100 else 24),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None, figures="")
+
+    def __enter__(self) -> SweepBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begin(self, number: int, total: int, experiment: Experiment) -> None:
+        """Name the run that follows."""
+        self._number, self._total, self._epochs = number, total, experiment.epochs
+        self._name = f"{experiment.method} at {experiment.density or 1:g}, seed {experiment.seed}, lr {experiment.lr:g}"
+        self._reused = True
+
+    def start(self, done: int, total: int) -> None:
+        """Draw the bar of the whole sweep, whose runs all have ``total`` steps."""
+        self._reused = False
+        self._bar.reset(self._task, completed=(self._number - 1) * total + done, total=self._total * total)
+        self._draw(1 + done * self._epochs // total, "")
+
+    def step(self, loss: float | None = None) -> None:
+        """Advance by one step."""
+        self._bar.advance(self._task)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Show the figures of a validated epoch."""
+        self._draw(min(row["epoch"] + 1, self._epochs), f"val {row['validation_accuracy']:.1%}")
+
+    def end(self, summary: dict[str, Any] | None) -> None:
+        """Leave a line with what the run came to."""
+        if summary is None:
+            came = "diverged"
+        else:
+            ended = "was there" if self._reused else f"{summary['seconds']:.0f} s"
+            came = f"test {summary['test_accuracy']:.2%}, density {summary['density']:.3f}, {ended}"
+        self._console.print(f"{self._number}/{self._total}  {self._name}: {came}", soft_wrap=True)
+
+    def _draw(self, epoch: int, figures: str) -> None:
+        description = f"run {self._number}/{self._total}  epoch {epoch}/{self._epochs}"
+        self._bar.update(self._task, description=description, figures=figures)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bregma.data import Splits
 from bregma.runs.build import load_weights
-from bregma.runs.evaluate import Evaluation, evaluate, sample_activity
+from bregma.runs.evaluate import Evaluation, evaluate, sample_activity, with_spread
 from bregma.runs.folder import RunFolder
 from bregma.sparsity import density, layer_densities, nonzero, parameters
 
@@ -48,6 +48,7 @@ def measured(net: nn.Module, validation: Evaluation) -> dict[str, Any]:
         "nonzero": nonzero(net),
         "firing_rate": validation.firing_rate,
         "firing_rates": validation.firing_rates,
+        "synops": round(validation.synops, 1),
     }
 
 
@@ -99,6 +100,7 @@ def finish(folder: RunFolder, splits: Splits, net: nn.Module, progress: Progress
         **{name: settings[name] for name in ("method", "data", "seed", "lam") if name in settings},
         "test_accuracy": test.accuracy,
         "test_loss": test.loss,
+        **with_spread(net, splits.test, "test"),
         "validation_accuracy": progress.best_accuracy,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
@@ -108,6 +110,7 @@ def finish(folder: RunFolder, splits: Splits, net: nn.Module, progress: Progress
         "nonzero": nonzero(net),
         "firing_rate": test.firing_rate,
         "firing_rates": test.firing_rates,
+        "synops": round(test.synops, 1),
         "seconds": round(progress.seconds, 3),
     }
     folder.write_summary(summary)

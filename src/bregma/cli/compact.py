@@ -1,0 +1,48 @@
+"""``bregma compact``."""
+
+from dataclasses import dataclass
+
+import tyro
+
+from bregma.cli.options import MaybePath, Run
+
+
+@dataclass(frozen=True)
+class Compact:
+    """Take out of a finished run's network what does not matter, check that it answers as before, and compress it.
+
+    Args:
+        run: run folder.
+        out: folder for compact.safetensors, sparse.safetensors and compact.json; the run folder if not given.
+        root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
+    """
+
+    run: tyro.conf.Positional[Run]
+    out: MaybePath = None
+    root: MaybePath = None
+
+    def __call__(self) -> int:
+        """Write the files and print the table."""
+        import torch
+        from rich.console import Console
+
+        from bregma.data import load
+        from bregma.runs.folder import RunFolder
+        from bregma.runs.smaller import SPARSE, compact_run, table
+
+        folder = RunFolder(self.run)
+        config = folder.config()
+        name = config.experiment.data
+        splits = load(name, root=self.root, steps=config.steps, seed=config.experiment.seed)
+        config.require_fit(splits.test, name)
+        torch.set_num_threads(config.experiment.threads)
+        out = self.out or folder.path
+        figures = compact_run(folder, splits.test, out)
+        console = Console(highlight=False, width=max(100, Console().width))  # a table cut short says nothing
+        console.print(table(figures))
+        sizes = ", ".join(f"{name} {count:,}" for name, count in figures["bytes"].items())
+        console.print(f"\noperations are synaptic ones per sample\nbytes: {sizes}", soft_wrap=True)
+        accuracy, samples = figures["test_accuracy"]["after"], figures["samples"]
+        console.print(f"test accuracy {accuracy:.2%}, as before; the same answer to all {samples} samples")
+        print(out / SPARSE)
+        return 0

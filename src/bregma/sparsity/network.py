@@ -1,0 +1,201 @@
+"""A trained network for inference alone: compressed weights, spikes as bits, one file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bregma import dynamics
+from bregma.dynamics.compressed import Connections, Population, bits_of, linear_of_bits
+from bregma.dynamics.delays import delay_kernel, slots_needed
+from bregma.nn import DelayedRecurrentLIF, RecurrentLIF
+from bregma.nn.chain import Score, Stage, chain
+from bregma.sparsity.liveness import affine
+
+_FRAMES = (torch.uint8, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Output:
+    """From the last spikes to scores: a dense layer, leaky integrators or None, and what becomes of them over time.
+
+    Attributes:
+        weights: connections from the last hidden layer.
+        bias: (classes,).
+        decay: of the integrators, (classes,), or None.
+        score: see `bregma.nn.chain.Chain`.
+    """
+
+    weights: Connections
+    bias: Tensor
+    decay: Tensor | None
+    score: Score
+
+
+class SparseNetwork:
+    """A network whose zero weights do not exist; made by :func:`compress` or :meth:`load`, called for its scores.
+
+    A spike costs as many additions as it has connections, in the recurrent paths too. It runs on the CPU and has no
+    gradients.
+
+    Attributes:
+        hidden: the hidden layers.
+        output: the readout.
+
+    Shape:
+        (T, B, ...) frames of float32, float64, uint8 or bool, whatever the dtype of the weights -> scores (B, classes).
+
+    Example:
+        >>> from bregma.nn import SpikingMLP
+        >>> small = compress(SpikingMLP(12, hidden=(8,), classes=3))
+        >>> small(torch.ones(5, 2, 12, dtype=torch.uint8)).shape
+        torch.Size([2, 3])
+        >>> small
+        SparseNetwork(12-8-3, 120 connections, float32)
+    """
+
+    def __init__(self, hidden: tuple[Population, ...], output: Output) -> None:
+        self.hidden = hidden
+        self.output = output
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Scores (B, classes) of frames (T, B, ...).
+
+        Raises:
+            TypeError: frames of another dtype.
+            ValueError: frames of another size, none at all, or on another device.
+        """
+        x = self._frames(x)
+        bits, graded = bits_of(x)
+        for k, layer in enumerate(self.hidden):
+            bits = layer.run(bits, graded if k == 0 else None)
+        output = self.output
+        current = linear_of_bits(bits, output.weights, output.bias)
+        if output.decay is not None:
+            current, _ = dynamics.integrate(current, output.decay)
+        if output.score in ("mean", "last"):
+            return current.mean(0) if output.score == "mean" else current[-1]
+        return current.softmax(-1).sum(0) if output.score == "softmax" else current.sum(0)
+
+    def _frames(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.bool:
+            x = x.view(torch.uint8)
+        if x.dtype not in _FRAMES:
+            raise TypeError(f"x must be frames of float32, float64, uint8 or bool, got {x.dtype}")
+        if x.dim() < 3 or 0 in x.shape or math.prod(x.shape[2:]) != self.inputs:
+            allowed = f"time-major (T, B, ...) with T, B >= 1 and {self.inputs} values per frame"
+            raise ValueError(f"x must be {allowed}, got shape {tuple(x.shape)}")
+        if x.device.type != "cpu":
+            raise ValueError(f"x must be on the CPU, got {x.device}")
+        return x.flatten(2)
+
+    @property
+    def inputs(self) -> int:
+        """Values per frame."""
+        return self.hidden[0].inputs.n_in
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights, in which all is computed."""
+        return self.output.bias.dtype
+
+    @property
+    def connections(self) -> int:
+        """How many weights there are."""
+        own = [layer.own.count for layer in self.hidden if layer.own is not None]
+        return sum(layer.inputs.count for layer in self.hidden) + sum(own) + self.output.weights.count
+
+    def save(self, path: str | Path) -> None:
+        """Write one file, in one step: a half-written file is never seen.
+
+        Values are stored in their dtype, places of weights as bytes that count the zeros between them, or as one bit
+        per weight where that is shorter. It is a safetensors file: reading it runs no code.
+        """
+        from bregma.sparsity.storage import save
+
+        save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> SparseNetwork:
+        """Read what `save` has written.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no such file, or broken.
+        """
+        from bregma.sparsity.storage import load
+
+        return load(Path(path))
+
+    def __repr__(self) -> str:
+        sizes = [self.inputs, *(len(layer.bias) for layer in self.hidden), len(self.output.bias)]
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"SparseNetwork({'-'.join(map(str, sizes))}, {self.connections} connections, {dtype})"
+
+
+@torch.no_grad()
+def compress(net: nn.Module) -> SparseNetwork:
+    """Return a trained network in a form for inference that costs what its connections cost.
+
+    Scores are those of ``net.eval()`` up to rounding; a normalisation becomes part of the weights. It pays below about
+    a tenth of the connections; :func:`bregma.compact` first takes out the neurons that do not matter.
+
+    Args:
+        net: a :class:`bregma.nn.SpikingMLP` or :class:`bregma.nn.DelRec` of float32 or float64; it is not changed, and
+            later changes of it do not matter.
+
+    Raises:
+        TypeError: another class of network or dtype.
+
+    Example:
+        >>> import bregma
+        >>> from bregma.nn import SpikingMLP
+        >>> net = SpikingMLP(12, hidden=(8,), classes=3)
+        >>> compress(bregma.compact(net)).connections
+        120
+    """
+    parts = chain(net)
+    weight = parts.readout.weight
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"net must have weights of float32 or float64, got {weight.dtype}")
+    decay = None if parts.integrators is None else _own(parts.integrators.decay, len(weight), weight)
+    bias = weight.new_zeros(len(weight)) if parts.readout.bias is None else parts.readout.bias
+    output = Output(Connections.from_weight(weight), _own(bias, len(weight), weight), decay, parts.score)
+    return SparseNetwork(tuple(_population(stage) for stage in parts.hidden), output)
+
+
+def _own(value: Tensor, n: int, like: Tensor) -> Tensor:
+    """A constant as one number per neuron, in storage of its own."""
+    return value.detach().to(like.dtype).expand(n).clone()
+
+
+def _population(stage: Stage) -> Population:
+    weight, neurons = stage.linear.weight.detach(), stage.neurons
+    n = len(weight)
+    bias = weight.new_zeros(n) if stage.linear.bias is None else stage.linear.bias.detach()
+    if stage.norm is not None:
+        scale, shift = affine(stage.norm)
+        bias = (scale * bias.double() + shift).to(weight.dtype)
+        weight = (scale[:, None] * weight.double()).to(weight.dtype)
+    layer = Population(
+        Connections.from_weight(weight),
+        _own(bias, n, weight),
+        None,
+        None,
+        _own(neurons.decay, n, weight),
+        _own(neurons.threshold, n, weight),
+        neurons.reset,
+        neurons.strict,
+    )
+    if isinstance(neurons, RecurrentLIF):
+        layer = replace(layer, own=Connections.from_weight(neurons.recurrent.weight.detach()))
+    if isinstance(neurons, DelayedRecurrentLIF):
+        delays, spread = neurons.delays.detach(), neurons.neuron_spread().detach()
+        shape = delay_kernel(delays, spread, slots_needed(delays, spread))
+        layer = replace(layer, shape=shape.to(weight.dtype))
+    return layer
