@@ -52,6 +52,16 @@ ROWS: dict[str, dict[str, Any]] = {
             "consistent mean one-sided": {"rule": ("dithered", {"mirrored": False})},
         },
     },
+    "tune-window": {
+        "hidden": [256] * 3,
+        "seconds": 16,
+        "marks": [16],
+        "methods": {
+            "consistent width 0.2": {"rule": ("window", {"width": 0.2})},
+            "gradient slope 5": {"slope": 5.0},
+            "gradient slope 10": {"slope": 10.0},
+        },
+    },
     "tune-gradient": {
         "hidden": [256] * 3,
         "seconds": 20,
@@ -134,11 +144,37 @@ ROWS: dict[str, dict[str, Any]] = {
             "gradient lr 0.01": {"batch": 100, "lr": 1e-2},
         },
     },
+    "tune-speech-gradient": {
+        "data": "shd_synth_train.h5.gz",
+        "hidden": [{"neurons": 128}],
+        "seconds": 8,
+        "marks": [8],
+        "methods": {
+            "gradient lr 0.0005": {"batch": 100, "lr": 5e-4},
+            "gradient lr 0.001 clip 0.3": {"batch": 100, "lr": 1e-3, "clip": 0.3},
+            "gradient lr 0.003 clip 0.3": {"batch": 100, "lr": 3e-3, "clip": 0.3},
+            "gradient lr 0.001 slope 10": {"batch": 100, "lr": 1e-3, "slope": 10.0},
+            "gradient lr 0.003 slope 10": {"batch": 100, "lr": 3e-3, "slope": 10.0},
+        },
+    },
+    "tune-speech-window": {
+        "data": "shd_synth_train.h5.gz",
+        "hidden": [{"neurons": 128}],
+        "seconds": 8,
+        "marks": [8],
+        "methods": {
+            "consistent width 0.2": {"batch": 100, "readout_decay": 0.97, "rule": ("window", {"width": 0.2})},
+            "consistent width 0.1": {"batch": 100, "readout_decay": 0.97, "rule": ("window", {"width": 0.1})},
+        },
+    },
     "speech": {
         "data": "shd_synth_train.h5.gz",
         "hidden": [{"neurons": 128}],
         "seconds": 8,
         "marks": [2, 4, 8],
-        "methods": {"consistent": {"batch": 100, "readout_decay": 0.97}, "gradient": {"batch": 100, "lr": 4e-3}},
+        "methods": {
+            "consistent": {"batch": 100, "readout_decay": 0.97},
+            "gradient": {"batch": 100, "lr": 3e-3, "slope": 10.0},
+        },
     },
 }

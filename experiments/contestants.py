@@ -62,10 +62,10 @@ class Architecture:
         solver.begin(x)
         return solver.weights[:-1]
 
-    def spikes(self, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    def spikes(self, x: Tensor, weights: Sequence[Tensor], surrogate: FastSigmoid = SURROGATE) -> Tensor:
         """Those of the last hidden layer (T, B, n), through bregma's layers; differentiable."""
         dynamics: Any = (CONSTANTS.decay, CONSTANTS.threshold)
-        options: Any = {"detach_reset": True, "surrogate": SURROGATE}
+        options: Any = {"detach_reset": True, "surrogate": surrogate}
         shape = self.frame_shape
         for layer, weight in zip(self.hidden, weights, strict=True):
             if isinstance(layer, Convolution):
@@ -105,6 +105,8 @@ class Gradient:
         loss: "cross-entropy" or "squared".
         schedule: "cosine", "linear" or "constant".
         readout: "last" or "mean".
+        clip: largest norm of the gradient.
+        slope: of the surrogate derivative; that of the solver's window by default.
     """
 
     def __init__(
@@ -116,13 +118,16 @@ class Gradient:
         loss: str,
         schedule: str = "cosine",
         readout: str = "last",
+        clip: float = float("inf"),
+        slope: float = SURROGATE.slope,
     ) -> None:
         self.network = network
         self.weights = [weight.clone().requires_grad_() for weight in weights]
         features = read(network.spikes(torch.zeros(1, 1, network.inputs), weights), readout).shape[1]
         self.readout = torch.zeros(network.classes, features, requires_grad=True)
         self.optimizer = torch.optim.Adam([*self.weights, self.readout], lr=lr, fused=True)
-        self.lr, self.loss, self.schedule, self.kind = lr, loss, schedule, readout
+        self.surrogate = FastSigmoid(slope)
+        self.lr, self.loss, self.schedule, self.kind, self.clip = lr, loss, schedule, readout, clip
 
     def step(self, x: Tensor, labels: Tensor, share: float) -> None:
         """One step of Adam."""
@@ -135,11 +140,13 @@ class Gradient:
             loss = F.mse_loss(scores, F.one_hot(labels, self.network.classes).float())
         self.optimizer.zero_grad()
         loss.backward()
+        if self.clip < float("inf"):
+            torch.nn.utils.clip_grad_norm_([*self.weights, self.readout], self.clip)
         self.optimizer.step()
 
     def output(self, x: Tensor) -> Tensor:
         """Class scores (B, classes)."""
-        return read(self.network.spikes(x, self.weights), self.kind) @ self.readout.T
+        return read(self.network.spikes(x, self.weights, self.surrogate), self.kind) @ self.readout.T
 
     @torch.no_grad()
     def scores(self, x: Tensor) -> Tensor:
