@@ -129,7 +129,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "methods": {
             "consistent": {"batch": 128},
             "consistent step 0.02": {"batch": 128, "step": 0.02},
-            "consistent ridge 0.01": {"batch": 128, "ridge": 0.01},
+            "consistent ridge 1": {"batch": 128, "ridge": 1.0},
         },
     },
     "tune-speech": {
@@ -165,6 +165,11 @@ ROWS: dict[str, dict[str, Any]] = {
         "methods": {
             "consistent width 0.2": {"batch": 100, "readout_decay": 0.97, "rule": ("window", {"width": 0.2})},
             "consistent width 0.1": {"batch": 100, "readout_decay": 0.97, "rule": ("window", {"width": 0.1})},
+            "consistent ridge 1": {"batch": 100, "readout_decay": 0.97, "ridge": 1.0},
+            "consistent readout ridge 0.1": {"batch": 100, "readout_decay": 0.97, "readout_ridge": 0.1},
+            "consistent cross-entropy": {"batch": 100, "readout_decay": 0.97, "loss": "cross_entropy"},
+            "consistent ridge 10": {"batch": 100, "readout_decay": 0.97, "ridge": 10.0},
+            "consistent both ridges": {"batch": 100, "readout_decay": 0.97, "ridge": 1.0, "readout_ridge": 0.1},
         },
     },
     "speech": {
@@ -173,7 +178,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "seconds": 8,
         "marks": [2, 4, 8],
         "methods": {
-            "consistent": {"batch": 100, "readout_decay": 0.97},
+            "consistent": {"batch": 100, "readout_decay": 0.97, "ridge": 10.0},
             "gradient": {"batch": 100, "lr": 3e-3, "slope": 10.0},
         },
     },
