@@ -11,6 +11,7 @@ import tyro
 from bregma import __version__
 from bregma.cli.data import Data
 from bregma.cli.evaluate import Evaluate
+from bregma.cli.export import Export
 from bregma.cli.report import Report
 from bregma.cli.train import Train, recommended
 
@@ -63,6 +64,7 @@ def _parser(words: list[str]) -> Command:
         Annotated[Train, tyro.conf.subcommand("train", default=Train(**vars(recommended(words))))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Data, tyro.conf.subcommand("data")],
         prog="bregma",
         description="Train sparse spiking neural networks by mathematical optimisation.",

@@ -1,11 +1,13 @@
 """``bregma train``."""
 
 import argparse
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -13,6 +15,9 @@ from bregma.cli.interrupt import StopOnInterrupt
 from bregma.cli.options import MaybePath, MaybeText
 from bregma.runs.experiment import METHODS, Experiment, recipe
 from bregma.runs.recipes import read_recipe
+
+if TYPE_CHECKING:
+    from bregma.interop.tensorboard import TensorBoard
 
 _console = Console(stderr=True, highlight=False)
 
@@ -27,12 +32,14 @@ class Train(Experiment):
         out: run folder to make; "runs/DATA-METHOD-SEED-TIME" if not given.
         resume: run folder to go on with, instead of all other options.
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
+        tensorboard: write event files to the folder tensorboard of the run, for TensorBoard.
     """
 
     config: MaybeText = None
     out: MaybePath = None
     resume: MaybePath = None
     root: MaybePath = None
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         """Nothing: the settings are checked by `experiment`, since the parser would hide the one line in a box."""
@@ -48,10 +55,12 @@ class Train(Experiment):
         from bregma.report import write_report
         from bregma.runs.folder import RunFolder, describe
         from bregma.runs.loop import train
-        from bregma.runs.progress import progress_bar
+        from bregma.runs.progress import Together, progress_bar
+        from bregma.runs.record import Observer
 
         experiment = self.experiment()
         folder = RunFolder(self.resume or self.out or _new_folder(experiment))
+        board = self._board(folder.path)
         if self.resume:
             if self.out or self.config or experiment != recipe():
                 raise ValueError("resume goes on with the settings of the run; leave the other options out")
@@ -71,8 +80,10 @@ class Train(Experiment):
         else:
             folder.create(describe(experiment, splits))
         with StopOnInterrupt() as stop:
-            with progress_bar(_console, experiment) as bar:
-                summary = train(folder, splits, resume=bool(self.resume), observer=bar, should_stop=stop)
+            with contextlib.ExitStack() as watching:
+                bar = watching.enter_context(progress_bar(_console, experiment))
+                observer: Observer = Together([bar, watching.enter_context(board)]) if board else bar
+                summary = train(folder, splits, resume=bool(self.resume), observer=observer, should_stop=stop)
             if summary is None:
                 _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
                 return 130
@@ -84,6 +95,17 @@ class Train(Experiment):
         )
         print(report)
         return 0
+
+    def _board(self, path: Path) -> "TensorBoard | None":
+        """What writes for TensorBoard, if asked for."""
+        if not self.tensorboard:
+            return None
+        from bregma.interop.tensorboard import TensorBoard
+
+        try:
+            return TensorBoard(path / "tensorboard")
+        except ImportError as error:
+            raise ValueError(str(error)) from error
 
 
 def recommended(words: Sequence[str]) -> Experiment:

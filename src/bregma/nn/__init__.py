@@ -7,6 +7,7 @@ from bregma.nn.linear import SpikeLinear
 from bregma.nn.models import ReadoutLayer, SpikingLayer, SpikingMLP
 from bregma.nn.recompute import Recompute
 from bregma.nn.record import Record
+from bregma.nn.sequential import Score, SpikingSequential
 
 __all__ = [
     "LIF",
@@ -17,8 +18,10 @@ __all__ = [
     "Recompute",
     "Record",
     "RecurrentLIF",
+    "Score",
     "SpikeLinear",
     "SpikingLayer",
     "SpikingMLP",
+    "SpikingSequential",
     "delrec",
 ]

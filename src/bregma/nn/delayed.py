@@ -92,7 +92,7 @@ class DelayedRecurrentLIF(RecurrentLIF):
         self.register_buffer("spread", torch.tensor(float(spread)))
         self.register_parameter("p_spread", nn.Parameter(torch.zeros(size)) if learn_spread else None)
         # A compiled graph cannot look at the delays, so it keeps as many steps as they could ever need.
-        self._most_slots = math.ceil(max_delay + 1 + (2 * spread if learn_spread else spread))
+        self.most_slots = math.ceil(max_delay + 1 + (2 * spread if learn_spread else spread))
         self.clamp_delays_()
 
     def forward(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ class DelayedRecurrentLIF(RecurrentLIF):
             strict=self.strict,
             detach_reset=self.detach_reset,
             surrogate=self.surrogate,
-            slots=self._most_slots if torch.compiler.is_compiling() or current.is_meta else None,
+            slots=self.most_slots if torch.compiler.is_compiling() or current.is_meta else None,
             gate=gate,
         )
 

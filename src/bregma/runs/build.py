@@ -117,12 +117,21 @@ def load_weights(net: nn.Module, tensors: dict[str, Tensor], dataset: FrameDatas
     Raises:
         ValueError: the weights do not fit the network, or the data come in another way than the network learned them.
     """
+    read_weights(net, tensors)
+    for name, tensor in tensors.items():
+        here = dataset.carried.get(name.removeprefix("data/"))
+        if name.startswith("data/") and (here is None or not torch.equal(here, tensor)):
+            raise ValueError(f"{name}: the network learned the data with another one; use the data set it was made for")
+
+
+def read_weights(net: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put the weights of a run in its network, without a look at the data.
+
+    Raises:
+        ValueError: the weights do not fit the network.
+    """
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("data/")}
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"weights do not fit config.toml: {' '.join(str(error).split())}") from error
-    for name, tensor in tensors.items():
-        here = dataset.carried.get(name.removeprefix("data/"))
-        if name.startswith("data/") and (here is None or not torch.equal(here, tensor)):
-            raise ValueError(f"{name}: the network learned the data with another one; use the data set it was made for")

@@ -1,11 +1,17 @@
-"""The progress bar of a training run."""
+"""Who watches a training run: the progress bar, and several as one."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bregma.runs.experiment import Experiment
+
+if TYPE_CHECKING:
+    from bregma.runs.record import Observer
 
 
 class ProgressBar:
@@ -33,7 +39,7 @@ class ProgressBar:
         )
         self._task = self._bar.add_task("", total=None, figures="")
 
-    def __enter__(self) -> "ProgressBar":
+    def __enter__(self) -> ProgressBar:
         self._bar.start()
         return self
 
@@ -67,6 +73,32 @@ class ProgressBar:
         loss = "" if self._loss is None else f"loss {self._loss:.3f}"
         description = f"epoch {self._epoch}/{self._epochs}"
         self._bar.update(self._task, description=description, figures=f"{loss}{self._validated}")
+
+
+class Together:
+    """Several observers of a run as one.
+
+    Args:
+        observers: told in this order.
+    """
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def start(self, done: int, total: int) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.start(done, total)
+
+    def step(self, loss: float | None = None) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.step(loss)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.epoch(row)
 
 
 class SolverBar(ProgressBar):

@@ -1,5 +1,24 @@
-"""After training: how sparse a model is."""
+"""After training: how sparse a model is, and what it costs."""
 
+from bregma.sparsity.counts import (
+    Operations,
+    activation_sparsity,
+    connection_sparsity,
+    footprint,
+    operations,
+    sparse_footprint,
+)
 from bregma.sparsity.measure import density, layer_densities, nonzero, parameters
 
-__all__ = ["density", "layer_densities", "nonzero", "parameters"]
+__all__ = [
+    "Operations",
+    "activation_sparsity",
+    "connection_sparsity",
+    "density",
+    "footprint",
+    "layer_densities",
+    "nonzero",
+    "operations",
+    "parameters",
+    "sparse_footprint",
+]

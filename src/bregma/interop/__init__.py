@@ -1,0 +1,11 @@
+"""At home in the ecosystem: networks that go to, and come from, other libraries.
+
+========================= ===========================================================================================
+`bregma.interop.chain`    any network of this package as one `bregma.nn.SpikingSequential`, where the others start
+`bregma.interop.snntorch` to and from snnTorch (``pip install bregma[snntorch]``)
+`bregma.interop.nir`      to and from the Neuromorphic Intermediate Representation (``pip install bregma[nir]``)
+`bregma.interop.onnx`     one time step as an ONNX graph (``pip install bregma[onnx]``)
+========================= ===========================================================================================
+
+Nothing here is imported by the rest of the package, and each library is needed by its own file alone.
+"""

@@ -1,0 +1,130 @@
+"""A network as one safetensors file that says what it is: weights by layer, and the layers as JSON in its header.
+
+The header's ``network`` is a list of layers in the order of their calls, each with ``name``, ``type`` and settings; its
+``score`` says how class scores follow from the last layer (empty for none). Tensors are called ``LAYER.weight`` and so
+on. Nothing in it can run code, and any language with a safetensors reader can use it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bregma import __version__
+from bregma.dynamics import ATan, Box, FastSigmoid, Triangle
+from bregma.interop.chain import Network, as_sequential
+from bregma.nn import LIF, DelayedRecurrentLIF, Readout, RecurrentLIF, SpikeLinear, SpikingSequential
+from bregma.runs.files import write_bytes
+
+_FORMAT = "bregma network 1"
+_NEURON = ("reset", "strict", "detach_reset")
+
+#: The settings of each type of layer that its tensors do not tell.
+_SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.Linear: ("in_features", "out_features"),
+    SpikeLinear: ("in_features", "out_features"),
+    nn.Conv2d: ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
+    nn.BatchNorm1d: ("num_features", "eps"),
+    nn.BatchNorm2d: ("num_features", "eps"),
+    nn.AvgPool2d: ("kernel_size", "stride", "padding", "divisor_override"),
+    nn.Flatten: (),
+    LIF: _NEURON,
+    RecurrentLIF: _NEURON,
+    DelayedRecurrentLIF: (*_NEURON, "max_delay", "dropout"),
+    Readout: (),
+}
+_TYPES = {kind.__name__: kind for kind in _SETTINGS}
+_SURROGATES: dict[str, Any] = {kind.__name__: kind for kind in (ATan, Box, FastSigmoid, Triangle)}
+
+
+def write_state(net: Network, path: str | Path) -> None:
+    """Write a network as one safetensors file.
+
+    Args:
+        net: what `bregma.interop.chain.as_sequential` takes.
+        path: file to write.
+
+    Raises:
+        TypeError: a layer or surrogate of a kind that is not known here.
+    """
+    chain = as_sequential(net)
+    header = {
+        "format": _FORMAT,
+        "bregma": __version__,
+        "network": json.dumps([_described(name, module) for name, module in chain.named_children()]),
+        "score": chain.score or "",
+    }
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in chain.state_dict().items()}
+    write_bytes(Path(path), safetensors.torch.save(tensors, metadata=header))
+
+
+def read_state(path: str | Path) -> SpikingSequential:
+    """Read a network that `write_state` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; write it with bregma export RUN --to state")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    if header.get("format") != _FORMAT:
+        raise ValueError(f"{path}: holds {header.get('format', 'no network')!r}, wanted {_FORMAT!r}")
+    try:
+        layers = OrderedDict((entry["name"], _built(entry, tensors)) for entry in json.loads(header["network"]))
+        net = SpikingSequential(layers, score=header["score"] or None)
+        net.load_state_dict(tensors, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: header and tensors do not fit ({' '.join(str(error).split())})") from error
+    return net
+
+
+def _described(name: str, module: nn.Module) -> dict[str, Any]:
+    if type(module) not in _SETTINGS:
+        raise TypeError(f"{name}: {type(module).__name__} is not a layer that this format knows")
+    entry: dict[str, Any] = {"name": name, "type": type(module).__name__}
+    entry |= {field: getattr(module, field) for field in _SETTINGS[type(module)]}
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        entry["bias"] = module.bias is not None
+    if isinstance(module, LIF):
+        kind = type(module.surrogate).__name__
+        if kind not in _SURROGATES:
+            raise TypeError(f"{name}: surrogate {kind} is not one that this format knows")
+        entry["surrogate"] = {"type": kind, **vars(module.surrogate)}
+    if isinstance(module, DelayedRecurrentLIF):
+        entry["learn_spread"] = module.p_spread is not None
+    return entry
+
+
+def _built(entry: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    """A layer without its tensors, so that no size a file states is allocated."""
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    name, kind = str(options.pop("name")), _TYPES[str(options.pop("type"))]
+    if issubclass(kind, LIF | Readout):
+        options["decay"] = tensors[f"{name}.decay"]
+    if issubclass(kind, LIF):
+        surrogate = dict(options["surrogate"])
+        options["surrogate"] = _SURROGATES[surrogate.pop("type")](**surrogate)
+        options["threshold"] = tensors[f"{name}.threshold"]
+    if issubclass(kind, RecurrentLIF):
+        options["size"] = len(tensors[f"{name}.recurrent.weight"])
+    if issubclass(kind, DelayedRecurrentLIF):
+        options["spread"] = float(tensors[f"{name}.spread"])
+    if issubclass(kind, nn.Linear | nn.Conv2d | _BatchNorm):
+        options["device"] = "meta"
+    layer: nn.Module = kind(**options)
+    return layer
