@@ -12,6 +12,8 @@ spikes on samples never used for a choice. Density counts exact zeros of the wei
 """
 
 import argparse
+import gzip
+import io
 import itertools
 import json
 import statistics
@@ -19,14 +21,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import torch
 import torch.nn.functional as F
+from sparsity_variants import Cycles, PowerPropagation, SparseStart
 from torch import Tensor, nn
 
 import bregma
 from bregma.data import FrameDataset, default_root, load, stratified_cut
+from bregma.data.heidelberg import SpikeFile, SpikeRecordings
 from bregma.nn import SpikingMLP
 from bregma.optim import baselines
+from bregma.sparsity import SynOps, layer_densities
 
 RESULTS = Path(__file__).parent / "results" / "sparsity.jsonl"
 RATES = (1e-2, 2e-2, 4e-2, 8e-2)
@@ -50,21 +57,42 @@ TASKS: dict[str, dict[str, Any]] = {
         "network": {"hidden": [128], "recurrent": True, "gain": 1.0, "decay": 0.95},
     },
 }
+#: `voices`: the same recordings, but the voices change sides: with seed s every fifth of the 30 voices, from the s-th
+#: on, is in the test part and the fifth after it in the validation part, so that no voice is on two sides.
+TASKS["voices"] = {**TASKS["speech"], "data": "shd_synth", "sizes": (1080, 360, 360)}
 CLIP = 1.0
 
 METHODS: dict[str, Any] = {
     "target": (bregma.TargetDensity, {}),
+    "target-every1": (bregma.TargetDensity, {"every": 1}),
     "target-every5": (bregma.TargetDensity, {"every": 5}),
     "target-every10": (bregma.TargetDensity, {"every": 10}),
     "target-floor1": (bregma.TargetDensity, {"neuron_floor": 1}),
     "target-firm": (bregma.TargetDensity, {"prox": "firm"}),
     "target-hard": (bregma.TargetDensity, {"prox": "hard"}),
     "target-erk": (bregma.TargetDensity, {"allocation": "erk"}),
+    "target-synops": (bregma.TargetDensity, {"cost": "synops"}),
+    "target-erk-firm": (bregma.TargetDensity, {"allocation": "erk", "prox": "firm"}),
+    "target-erk-synops": (bregma.TargetDensity, {"allocation": "erk", "cost": "synops"}),
+    "target-uniform": (bregma.TargetDensity, {"allocation": "uniform"}),
+    "sparse-start": (SparseStart, {"allocation": "erk", "start": 0.4}),
+    "cycles": (Cycles, {"cycles": 4}),
+    "powerprop": (PowerPropagation, {"power": 2.0}),
+    "target-2:4": (bregma.TargetDensity, {"structure": "2:4"}),
+    "target-1:4": (bregma.TargetDensity, {"structure": "1:4"}),
+    "magnitude+metric-2:4": (baselines.MagnitudePruning, {"structure": "2:4", "metric": "adam"}),
+    "magnitude+metric-1:4": (baselines.MagnitudePruning, {"structure": "1:4", "metric": "adam"}),
+    "neurons-soft": (bregma.TargetDensity, {"structure": "neurons", "prox": "soft"}),
+    "neurons-hard": (bregma.TargetDensity, {"structure": "neurons", "prox": "hard"}),
+    "magnitude-neurons": (baselines.MagnitudePruning, {"structure": "neurons"}),
+    "magnitude+metric-neurons": (baselines.MagnitudePruning, {"structure": "neurons", "metric": "adam"}),
     "magnitude": (baselines.MagnitudePruning, {}),
     "magnitude+metric": (baselines.MagnitudePruning, {"metric": "adam"}),
     "one-shot": (baselines.OneShotPruning, {}),
     "rigl": (baselines.RigL, {}),
     "set": (baselines.SET, {}),
+    "set-global": (baselines.SET, {"allocation": "global"}),
+    "static-erk": (baselines.SET, {"every": 1_000_000}),
     "l1-adam": (baselines.L1Pruning, {"lam": (1e-4, 1e-3, 1e-2)}),
     "prox-adam": (baselines.ProxPruning, {"lam": (1e-2, 1e-1, 1.0)}),
     "str": (baselines.STR, {"decay": (5e-2, 1e-1, 2e-1, 4e-1)}),
@@ -81,11 +109,30 @@ def samples(dataset: FrameDataset, count: int) -> tuple[Tensor, Tensor]:
     return dataset.__getitems__(list(rows))
 
 
-def parts(task: str) -> list[tuple[Tensor, Tensor]]:
+def parts(task: str, seed: int) -> list[tuple[Tensor, Tensor]]:
     name = TASKS[task]["data"]
+    if task == "voices":
+        return voices([default_root() / f"{name}_{part}.h5.gz" for part in ("train", "test")], seed)
     splits = load(default_root() / name if name.endswith(".gz") else name, seed=0)
     three = (splits.train, splits.validation, splits.test)
     return [samples(part, count) for part, count in zip(three, TASKS[task]["sizes"], strict=True)]
+
+
+def voices(paths: list[Path], seed: int) -> list[tuple[Tensor, Tensor]]:
+    files = [SpikeFile(path) for path in paths]
+    readers = [
+        SpikeRecordings(file, classes=files[0].classes, steps=100, window=1.4, channels=140, binary=False)
+        for file in files
+    ]
+    speakers = []
+    for path in paths:
+        with h5py.File(io.BytesIO(gzip.open(path).read())) as file:
+            speakers.append(torch.from_numpy(file["extra/speaker"][()].astype(np.int64)))
+    both = [reader.__getitems__(list(range(len(reader)))) for reader in readers]
+    x, labels = torch.cat([a for a, _ in both], 1), torch.cat([b for _, b in both])
+    fold = (torch.cat(speakers) - seed) % 5
+    sides = [fold >= 2, fold == 1, fold == 0]
+    return [(x[:, side], labels[side]) for side in sides]
 
 
 def factor(done: float) -> float:
@@ -98,6 +145,14 @@ def accuracy(net: nn.Module, x: Tensor, labels: Tensor) -> float:
     return int(sum(right)) / len(labels)
 
 
+def operations(net: nn.Module, x: Tensor) -> float:
+    """Synaptic operations per sample."""
+    with torch.no_grad(), SynOps(net) as ops:
+        for part in x.split(500, 1):
+            net(part)
+    return ops.total / x.shape[1]
+
+
 def train(data: list[tuple[Tensor, Tensor]], setting: dict[str, Any]) -> dict[str, Any]:
     """One training run; what was measured."""
     task, seed, batch = TASKS[setting["task"]], setting["seed"], setting["batch"]
@@ -107,10 +162,11 @@ def train(data: list[tuple[Tensor, Tensor]], setting: dict[str, Any]) -> dict[st
     optimizer = torch.optim.Adam(bregma.param_groups(net), lr=setting["lr"], fused=True)
     steps = setting["epochs"] * (len(labels) // batch)
     make, _ = METHODS[setting["method"]]
-    sparsifier = make(optimizer, setting["density"], steps, **setting["options"]) if make else None
+    options = setting["options"] | ({"net": net} if {"cost", "structure"} & set(setting["options"]) else {})
+    sparsifier = make(optimizer, setting["density"], steps, **options) if make else None
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor((step + 1) / (steps + 1)))
     order = torch.Generator().manual_seed(seed)
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(setting["epochs"]):
         for rows in torch.randperm(len(labels), generator=order).split(batch)[: len(labels) // batch]:
             optimizer.zero_grad()
@@ -121,35 +177,44 @@ def train(data: list[tuple[Tensor, Tensor]], setting: dict[str, Any]) -> dict[st
     return {
         "validation": accuracy(net, *validation),
         "test": accuracy(net, *test),
+        "synops": round(operations(net, test[0]), 1),
         "density_reached": bregma.density(net),
+        "layer_density": {name: round(share, 4) for name, share in layer_densities(net).items()},
+        "every": getattr(sparsifier, "every", None),
         "mask_density": sparsifier.density if sparsifier else 1.0,
         "delta": getattr(sparsifier, "delta", None),
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(time.process_time() - started, 1),
     }
 
 
 class Study:
     """The rows so far, and the runs that add to them."""
 
-    def __init__(self, path: Path, command: str) -> None:
-        self.path, self.command = path, command
+    def __init__(self, path: Path, command: str, again: bool = False) -> None:
+        self.path, self.command, self.again = path, command, again
         lines = path.read_text().splitlines() if path.exists() else []
-        self.rows = [json.loads(line) for line in lines]
-        self.data: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        rows = [json.loads(line) for line in lines]
+        self.rows = list({json.dumps(row["setting"]): row for row in rows}.values())  # the last of each setting
+        self.data: dict[tuple[str, int], list[tuple[Tensor, Tensor]]] = {}
+
+    def parts(self, task: str, seed: int) -> list[tuple[Tensor, Tensor]]:
+        """Training, validation and test part."""
+        key = (task, seed % 5 if task == "voices" else 0)
+        if key not in self.data:
+            self.data[key] = parts(task, seed)
+        return self.data[key]
 
     def row(self, task: str, method: str, density: float, lr: float, seed: int, options: dict[str, Any]) -> Any:
         """The row of one run, trained unless it is there."""
         setting = {"task": task, "method": method, "density": density, "lr": lr, "seed": seed, "options": options}
         setting |= {"epochs": TASKS[task]["epochs"], "batch": TASKS[task]["batch"], "clip": CLIP}
         for row in self.rows:
-            if row["setting"] == setting:
+            if row["setting"] == setting and ("synops" in row or not self.again or seed == TUNING_SEED):
                 return row
-        if task not in self.data:
-            self.data[task] = parts(task)
-        measured = train(self.data[task], setting)
+        measured = train(self.parts(task, seed), setting)
         row = {"setting": setting, **TASKS[task], **measured, "bregma": bregma.__version__, "torch": torch.__version__}
         row["command"] = self.command
-        self.rows.append(row)
+        self.rows = [other for other in self.rows if other["setting"] != setting] + [row]
         self.path.parent.mkdir(exist_ok=True)
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -213,6 +278,7 @@ def main() -> None:
     )
     parser.add_argument("--densities", default="0.05,0.1,0.02,0.2,0.5")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to N-1; default: %(default)s")
+    parser.add_argument("--again", action="store_true", help="train anew where synaptic operations were not counted")
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -220,7 +286,7 @@ def main() -> None:
         f"python experiments/sparsity.py run --tasks {options.tasks} --methods {options.methods} "
         f"--densities {options.densities} --seeds {options.seeds}"
     )
-    study = Study(options.results, command)
+    study = Study(options.results, command, options.again)
     if options.what == "run":
         for task in options.tasks.split(","):
             for density, method in itertools.product(options.densities.split(","), options.methods.split(",")):

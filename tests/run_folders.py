@@ -71,6 +71,7 @@ def make_run(
                 "density": density,
                 "firing_rate": 0.15,
                 "firing_rates": rates,
+                "synops": 1234.0,
                 "seconds": 1.5 * epochs,
             }
         )

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bregma.prox import maps
 from bregma.prox import thresholds as th
 
 quick = settings(max_examples=50, deadline=None)
@@ -90,24 +91,24 @@ def test_rows_below_lam_get_a_lam_of_their_own():
 def test_proximal_maps_are_ordered_odd_and_zero_in_the_dead_zone(cut, values):
     v = torch.tensor(values, dtype=torch.float64)
     threshold = torch.full_like(v, cut)
-    soft, firm, hard = (th.PROXES[name](v, threshold, None) for name in ("soft", "firm", "hard"))
+    soft, firm, hard = (maps.PROXES[name](v, threshold, None) for name in ("soft", "firm", "hard"))
     expected = v.sign() * (v.abs() - cut).clamp(min=0)
     assert torch.allclose(soft, expected, atol=1e-15)
     assert (soft.abs() <= firm.abs() + 1e-12).all()
     assert (firm.abs() <= hard.abs() + 1e-12).all()
-    for name in th.PROXES:
-        assert torch.equal(th.PROXES[name](-v, threshold, None), -th.PROXES[name](v, threshold, None))
-        assert (th.PROXES[name](v, threshold, None)[v.abs() <= cut] == 0).all()
+    for name in maps.PROXES:
+        assert torch.equal(maps.PROXES[name](-v, threshold, None), -maps.PROXES[name](v, threshold, None))
+        assert (maps.PROXES[name](v, threshold, None)[v.abs() <= cut] == 0).all()
     for name, result in (("soft", soft), ("firm", firm), ("hard", hard)):
         out = torch.full_like(v, 7.0)
-        assert th.PROXES[name](v, threshold, out) is out
+        assert maps.PROXES[name](v, threshold, out) is out
         assert torch.equal(out, result)
     assert torch.equal(firm[v.abs() >= 2 * cut + 1e-9], v[v.abs() >= 2 * cut + 1e-9])
 
 
 def test_infinite_thresholds_leave_zeros_and_zero_thresholds_everything():
     v = torch.tensor([1.0, -2.0])
-    for prox in th.PROXES.values():
+    for prox in maps.PROXES.values():
         assert torch.equal(prox(v, torch.full((2,), math.inf), None).abs(), torch.zeros(2))
         assert torch.equal(prox(v, torch.zeros(2), None), v)
 
@@ -115,8 +116,8 @@ def test_infinite_thresholds_leave_zeros_and_zero_thresholds_everything():
 def test_norm_ratio_gives_the_survivors_their_norm_back():
     v = torch.tensor([3.0, 4.0, 9.0])
     x = torch.tensor([1.0, 2.0, 0.0])
-    assert (x * th.norm_ratio(v, x)).norm().item() == pytest.approx(5.0)
-    assert th.norm_ratio(v, torch.zeros(3)).item() == 1.0
+    assert (x * maps.norm_ratio(v, x)).norm().item() == pytest.approx(5.0)
+    assert maps.norm_ratio(v, torch.zeros(3)).item() == 1.0
 
 
 def test_keep_count_rounds_and_keeps_one():
@@ -139,3 +140,51 @@ def test_keep_count_rounds_and_keeps_one():
 def test_says_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def oracle_prox(name, v, threshold):
+    """One weight, in Python's floats."""
+    magnitude = max(abs(v) - threshold, 0.0)
+    return {
+        "soft": math.copysign(magnitude, v),
+        "firm": math.copysign(min(abs(v), 2.0 * magnitude), v),
+        "hard": v if abs(v) > threshold else 0.0,
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["soft", "firm", "hard"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["compiled", "strided"])
+def test_proximal_maps_one_by_one_compiled_or_not(name, dtype, layout):
+    generator = torch.Generator().manual_seed(0)
+    v = torch.randn(200, generator=generator).to(dtype)
+    threshold = torch.rand(200, generator=generator).to(dtype)
+    threshold[:3] = math.inf
+    if layout == "strided":
+        v, threshold = v.repeat_interleave(2)[::2], threshold.repeat_interleave(2)[::2]
+    got = maps.PROXES[name](v, threshold, None)
+    want = [oracle_prox(name, a, b) for a, b in zip(v.tolist(), threshold.tolist(), strict=True)]
+    torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64).to(dtype))
+    assert torch.equal(maps.PROXES[name](v, threshold, torch.empty(200, dtype=dtype)), got)
+    assert torch.equal(maps.PROXES[name](v, threshold[5], None), maps.PROXES[name](v, threshold[5].expand(200), None))
+
+
+@given(scores(), st.data())
+@quick
+def test_cuts_are_infinite_off_the_mask(score, data):
+    mask, lam = th.top_mask(score, data.draw(st.integers(0, score.numel())))
+    want = [q and lam.item() / q if kept else math.inf for q, kept in zip(score.tolist(), mask.tolist(), strict=True)]
+    for strided in (False, True):
+        omega = score.repeat_interleave(2)[::2] if strided else score.clone()
+        got = maps.cuts(omega, mask, lam)
+        assert [round(float(a), 5) for a in got] == [round(a, 5) if a == a else 0.0 for a in want]
+
+
+def test_sums_for_the_norm_do_not_depend_on_the_layout():
+    generator = torch.Generator().manual_seed(1)
+    dual = torch.randn(1000, generator=generator)
+    x = maps.soft(dual, torch.ones(1000), None)
+    strided = maps.norm_ratio(dual.repeat_interleave(2)[::2], x.repeat_interleave(2)[::2])
+    torch.testing.assert_close(maps.norm_ratio(dual, x), strided)
+    torch.testing.assert_close(strided, dual[x != 0].norm() / x.norm())
+    assert maps.norm_ratio(dual, torch.zeros(1000)) == 1.0

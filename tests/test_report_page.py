@@ -191,7 +191,9 @@ def test_several_runs(tmp_path, monkeypatch):
     assert [attributes["href"] for attributes in page.named("a")] == ["runs/a%20b/report.html"]
     assert len(page.named("figure")) == 3
     heads = page.words.split(" made-up frames. ")[1]
-    assert "test accuracy density validation accuracy weights not zero firing rate seconds lam epochs seed" in heads
+    figures = "test accuracy density validation accuracy weights not zero firing rate synops seconds"
+    assert f"{figures} lam epochs seed" in heads
+    assert "1,234" in page.words
     assert "Not finished, without a test result: run 4, 5." in page.words
     assert "2, 3 2 81.2 % ± 8.8 % 0.188 ± 0.088" in page.words
     assert "epoch 1 of 4" in page.text

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_runs import CLASSES, assert_same, best_network, everything, start, stop_after, tiny
 
+import bregma
 from bregma.data import DenseFrames, Splits
 from bregma.runs.evaluate import evaluate
 from bregma.runs.experiment import METHODS, SCHEDULES
@@ -119,6 +120,7 @@ def test_a_run_to_a_density_reaches_it_and_resumes(tmp_path, splits, steps):
     whole = start(tmp_path / "whole", splits, experiment)
     summary = train(whole, splits)
     assert summary["target_density"] == 0.1
+    assert summary["synops"] > 0
     assert summary["density"] == pytest.approx(0.1, abs=0.003)  # of 128 weights
     assert [row["reached"] for row in whole.metrics()] == [False] * 4 + [True] * 2
     assert summary["best_epoch"] > 4
@@ -126,3 +128,15 @@ def test_a_run_to_a_density_reaches_it_and_resumes(tmp_path, splits, steps):
     assert train(cut, splits, should_stop=stop_after(steps)) is None
     train(cut, splits, resume=True)
     assert_same(everything(whole), everything(cut))
+
+
+def test_a_run_to_a_share_of_the_neurons_at_the_cost_of_spikes(tmp_path, splits):
+    experiment = tiny(density=0.5, epochs=6, structure="neurons", cost="synops")
+    folder = start(tmp_path / "run", splits, experiment)
+    summary = train(folder, splits)
+    net = best_network(folder, splits)
+    assert int((net.hidden[0].linear.weight != 0).any(1).sum()) == 4
+    assert summary["density"] == 0.5
+    assert summary["synops"] == pytest.approx(
+        bregma.synops(net, splits.test.__getitems__([*range(len(splits.test))])[0]), abs=0.1
+    )

@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from bregma.admm import ADMMClassifier
     from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
-    from bregma.sparsity import density
+    from bregma.sparsity import density, synops
 
 __all__ = [
     "ADMMClassifier",
@@ -32,6 +32,7 @@ __all__ = [
     "__version__",
     "density",
     "param_groups",
+    "synops",
 ]
 
 _HOME = {
@@ -42,6 +43,7 @@ _HOME = {
     "TargetDensity": "bregma.optim",
     "density": "bregma.sparsity",
     "param_groups": "bregma.optim",
+    "synops": "bregma.sparsity",
 }
 
 

@@ -146,9 +146,9 @@ class ConsistentADMM:
         f = activity.features
         return Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), weight)
 
-    def take_readout(self, new: Statistics) -> None:
-        """Let the running statistics of the readout fade, add sums over all samples of a mini-batch, and solve."""
-        self._readout.decay(self.settings.readout_decay).merge(new)
+    def take_readout(self, new: Statistics, fresh: bool = False) -> None:
+        """Let the running statistics of the readout fade, or drop them, add sums over all samples, and solve."""
+        self._readout.decay(0.0 if fresh else self.settings.readout_decay).merge(new)
         self._solve_readout()
 
     @torch.no_grad()
@@ -217,8 +217,7 @@ class ConsistentADMM:
             f, y = self.run(self.begin(x)).features, y.to(self.dtype)
             fresh.merge(Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), *weight))
         self._sum([fresh])
-        self._readout = fresh
-        self._solve_readout()
+        self.take_readout(fresh, fresh=True)
 
     @torch.no_grad()
     def scores(self, x: Tensor, batch: int = 256) -> Tensor:

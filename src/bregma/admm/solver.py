@@ -67,7 +67,7 @@ class ADMM:
             raise ValueError(f"anderson must be 0 with several workers, got {self.settings.anderson}")
         self._workers = workers
         first, samples = whereabouts(workers, x.shape[1])
-        self._samples = samples
+        self._own, self._samples = slice(first, first + x.shape[1]), samples
         constants = self.settings.constants
         self.constants = self._first = replace(constants, ridge=constants.ridge * x.shape[0] * samples)
         self.loss = LOSSES[self.settings.loss]()
@@ -287,25 +287,35 @@ class ADMM:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on bit by bit: copies of the variables, what was adapted, and the generator."""
+        """All that a run needs to go on bit by bit: copies of the variables, what was adapted, and the generator.
+
+        With several workers all must call this, and the first one gets the state of all samples.
+        """
+        copies = self._copies()
+        weights = {name: tensor for name, tensor in copies.items() if name.startswith("weights.")}
         return {
             "iteration": self.iteration,
             "penalties": [self.constants.rho, self.constants.sigma],
             "generator": self.generator.get_state(),
             "anderson": self._anderson.state_dict(),
-            **self._copies(),
+            **{name: self._workers.gather(tensor) for name, tensor in copies.items() if name not in weights},
+            **weights,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state of a solver with the same data and settings.
+        """Go on from a state of a solver with the same data and settings, whatever the number of workers was.
 
         Raises:
             ValueError: the state is of another network or of other data.
         """
+        own = {}
         for name, tensor in self.variables.tensors().items():
-            if name not in state or state[name].shape != tensor.shape or state[name].dtype != tensor.dtype:
-                raise ValueError(f"state: {name} must be {tensor.dtype} of shape {tuple(tensor.shape)}")
-        self._take(state)
+            shared = name.startswith("weights.")
+            wanted = tensor.shape if shared else (len(tensor), self._samples, tensor.shape[2])
+            if name not in state or state[name].shape != wanted or state[name].dtype != tensor.dtype:
+                raise ValueError(f"state: {name} must be {tensor.dtype} of shape {tuple(wanted)}")
+            own[name] = state[name] if shared else state[name][:, self._own]
+        self._take(own)
         self.iteration = int(state["iteration"])
         rho, sigma = state["penalties"]
         self.constants = replace(self.constants, rho=rho, sigma=sigma)

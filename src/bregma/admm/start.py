@@ -8,6 +8,7 @@ from torch import Tensor
 from bregma.admm.convolution import Correlation
 from bregma.admm.forward import current, fire, random_layer
 from bregma.admm.problem import Constants, Variables
+from bregma.admm.workers import ALONE, Workers
 from bregma.dynamics import integrate, linear
 
 
@@ -80,6 +81,7 @@ def random_start(
     constants: Constants,
     generator: torch.Generator,
     correlations: Sequence[Correlation | None] = (),
+    workers: Workers = ALONE,
 ) -> Variables:
     """The true forward pass of random hidden weights that fire at 15 %, with readout weights of zero.
 
@@ -89,10 +91,11 @@ def random_start(
         constants: decay and threshold.
         generator: of the weights.
         correlations: see `bregma.admm.forward.forward`.
+        workers: over whose samples the firing rate is a mean.
     """
     weights, a = [], x
     for neurons, correlation in zip(sizes[:-1], correlations or [None] * len(sizes), strict=False):
-        weight, a = random_layer(a, neurons, constants, generator, correlation=correlation)
+        weight, a = random_layer(a, neurons, constants, generator, correlation=correlation, workers=workers)
         weights.append(weight)
     return forward_start(x, [*weights, x.new_zeros(sizes[-1], sizes[-2])], constants, correlations)
 

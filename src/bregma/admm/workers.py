@@ -1,6 +1,7 @@
 """Workers that share the samples, Eq. (10) of arXiv 2505.05527: each keeps its own, and only sums travel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -17,6 +18,9 @@ class Workers(Protocol):
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all workers, in place; all of them in one message."""
 
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Values of the own samples (T, B, n) joined with those of the others on the first worker; elsewhere as is."""
+
 
 class Alone:
     """One worker with all samples."""
@@ -26,6 +30,10 @@ class Alone:
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Nothing to do."""
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Nothing to do."""
+        return tensor
 
 
 ALONE: Workers = Alone()
@@ -43,8 +51,8 @@ class ProcessGroup:
         sent: bytes that this worker has handed over for summation.
 
     Raises:
-        RuntimeError: `torch.distributed` is not initialised. In `sum`: a worker ended, or did not come within the
-            timeout of the group.
+        RuntimeError: `torch.distributed` is not initialised.
+        ConnectionError: when others are needed, one has ended, or did not come within the timeout of the group.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -57,13 +65,39 @@ class ProcessGroup:
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Sum in float64, in one flat buffer."""
         flat = torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors]).to(self._device)
-        try:
+        with self._others():
             dist.all_reduce(flat)
-        except RuntimeError as error:
-            raise RuntimeError(f"worker {self.rank} of {self.size} lost another one: {_first_line(error)}") from error
         self.sent += flat.numel() * flat.element_size()
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view(tensor.shape))
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Tensors may differ in the number of samples."""
+        counts = torch.zeros(self.size, dtype=torch.float64)
+        counts[self.rank] = tensor.shape[1]
+        self.sum([counts])
+        with self._others():
+            if self.rank:
+                if tensor.numel():
+                    dist.send(tensor.contiguous().to(self._device), 0)
+                return tensor
+            parts = [tensor]
+            for rank in range(1, self.size):
+                part = tensor.new_empty(len(tensor), int(counts[rank]), tensor.shape[2]).to(self._device)
+                if part.numel():
+                    dist.recv(part, rank)
+                parts.append(part.to(tensor.device))
+            return torch.cat(parts, 1)
+
+    @contextmanager
+    def _others(self) -> Iterator[None]:
+        """Say who noticed when another one is gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise ConnectionError(
+                f"worker {self.rank} of {self.size} lost another one: {_first_line(error)}"
+            ) from error
 
 
 def whereabouts(workers: Workers, mine: int) -> tuple[int, int]:

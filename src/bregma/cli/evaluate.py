@@ -50,6 +50,7 @@ class Evaluate:
                     "test_loss": result.loss,
                     "firing_rate": result.firing_rate,
                     "firing_rates": result.firing_rates,
+                    "synops": round(result.synops, 1),
                 },
                 indent=2,
             )

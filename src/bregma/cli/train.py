@@ -1,13 +1,15 @@
 """``bregma train``."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -17,7 +19,11 @@ from bregma.runs.experiment import METHODS, Experiment, recipe
 from bregma.runs.recipes import read_recipe
 
 if TYPE_CHECKING:
+    from bregma.admm.workers import Workers
+    from bregma.data import Splits
     from bregma.interop.tensorboard import TensorBoard
+    from bregma.runs.folder import RunFolder
+    from bregma.runs.record import Observer
 
 _console = Console(stderr=True, highlight=False)
 
@@ -51,16 +57,33 @@ class Train(Experiment):
     def __call__(self) -> int:
         """Train, or go on; 130 if stopped by Ctrl-C."""
         # Imported late: matplotlib, scikit-learn and numba take a second that `bregma --help` should not.
-        from bregma.data import load
-        from bregma.report import write_report
-        from bregma.runs.folder import RunFolder, describe
+        from bregma.runs.group import any_of, joined
         from bregma.runs.loop import train
-        from bregma.runs.progress import Together, progress_bar
-        from bregma.runs.record import Observer
+
+        with joined() as workers:
+            folder, splits = self._opened(workers)
+            with StopOnInterrupt() as stop:
+                with self._watching(folder, workers) as observer:
+                    summary = train(
+                        folder,
+                        splits,
+                        resume=bool(self.resume),
+                        observer=observer,
+                        should_stop=any_of(workers, stop),
+                        workers=workers,
+                    )
+                if workers.rank:
+                    return 130 if summary is None else 0
+                return _conclude(folder, summary)
+
+    def _opened(self, workers: Workers) -> tuple[RunFolder, Splits]:
+        """The run folder, made by the first worker if it is new, and the data."""
+        from bregma.data import load
+        from bregma.runs.folder import RunFolder, describe
+        from bregma.runs.group import agreed, wait
 
         experiment = self.experiment()
-        folder = RunFolder(self.resume or self.out or _new_folder(experiment))
-        board = self._board(folder.path)
+        folder = RunFolder(agreed(str(self.resume or self.out or _new_folder(experiment)), workers))
         if self.resume:
             if self.out or self.config or experiment != recipe():
                 raise ValueError("resume goes on with the settings of the run; leave the other options out")
@@ -75,28 +98,28 @@ class Train(Experiment):
             seed=experiment.seed,
             validation=experiment.validation,
         )
+        wait(workers)  # all have found the folder new
         if self.resume:
             folder.config().require_fit(splits.test, experiment.data)
-        else:
+        elif not workers.rank:
             folder.create(describe(experiment, splits))
-        with StopOnInterrupt() as stop:
-            with contextlib.ExitStack() as watching:
-                bar = watching.enter_context(progress_bar(_console, experiment))
-                observer: Observer = Together([bar, watching.enter_context(board)]) if board else bar
-                summary = train(folder, splits, resume=bool(self.resume), observer=observer, should_stop=stop)
-            if summary is None:
-                _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
-                return 130
-            report = write_report([folder])  # takes a second, so an interrupt lets it finish
-        _console.print(
-            f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f}"
-            f"{f' (target {experiment.density:g})' if experiment.density else ''}, {summary['seconds']:.0f} s",
-            soft_wrap=True,
-        )
-        print(report)
-        return 0
+        wait(workers)
+        return folder, splits
 
-    def _board(self, path: Path) -> "TensorBoard | None":
+    @contextlib.contextmanager
+    def _watching(self, folder: RunFolder, workers: Workers) -> Iterator[Observer | None]:
+        """The progress bar and what writes for TensorBoard; nobody for all workers but the first."""
+        from bregma.runs.progress import Together, progress_bar
+
+        if workers.rank:
+            yield None
+            return
+        board = self._board(folder.path)
+        with contextlib.ExitStack() as watching:
+            bar = watching.enter_context(progress_bar(_console, folder.config().experiment))
+            yield Together([bar, watching.enter_context(board)]) if board else bar
+
+    def _board(self, path: Path) -> TensorBoard | None:
         """What writes for TensorBoard, if asked for."""
         if not self.tensorboard:
             return None
@@ -106,6 +129,24 @@ class Train(Experiment):
             return TensorBoard(path / "tensorboard")
         except ImportError as error:
             raise ValueError(str(error)) from error
+
+
+def _conclude(folder: RunFolder, summary: dict[str, Any] | None) -> int:
+    """Say how it went; a report of a run that came to its end."""
+    from bregma.report import write_report
+
+    if summary is None:
+        _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
+        return 130
+    report = write_report([folder])  # takes a second, so an interrupt lets it finish
+    target = summary["target_density"]
+    _console.print(
+        f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f}"
+        f"{f' (target {target:g})' if target else ''}, {summary['seconds']:.0f} s",
+        soft_wrap=True,
+    )
+    print(report)
+    return 0
 
 
 def recommended(words: Sequence[str]) -> Experiment:

@@ -5,6 +5,7 @@ from bregma.nn.delrec import DelRec, delrec
 from bregma.nn.layers import LIF, Readout, RecurrentLIF
 from bregma.nn.linear import SpikeLinear
 from bregma.nn.models import ReadoutLayer, SpikingLayer, SpikingMLP
+from bregma.nn.populations import Part, Population, populations
 from bregma.nn.recompute import Recompute
 from bregma.nn.record import Record
 from bregma.nn.sequential import Score, SpikingSequential
@@ -13,6 +14,8 @@ __all__ = [
     "LIF",
     "DelRec",
     "DelayedRecurrentLIF",
+    "Part",
+    "Population",
     "Readout",
     "ReadoutLayer",
     "Recompute",
@@ -24,4 +27,5 @@ __all__ = [
     "SpikingMLP",
     "SpikingSequential",
     "delrec",
+    "populations",
 ]

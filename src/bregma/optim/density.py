@@ -2,18 +2,21 @@ r"""TargetDensity: sparse training to a density that is named, by Bregman iterat
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bregma.nn.populations import Population
+from bregma.optim.cost import COSTS, PresynapticRates
 from bregma.optim.sparsifier import Sparsifier
-from bregma.prox import thresholds
+from bregma.prox import maps
 
 METRICS = ("adam", "none")
 
-#: Thresholds along the ramp, if nothing else is asked for.
+#: Thresholds along the ramp, if nothing else is asked for, but every other step at most: at every step they take more
+#: than a tenth of the training step of a small network.
 THRESHOLDS = 300
 
 
@@ -47,22 +50,31 @@ class TargetDensity(Sparsifier):
     Args:
         optimizer: ``torch.optim.Adam`` or any other (see ``metric``). Which of its parameters are weights:
             :class:`bregma.optim.Sparsifier`. Weight decay acts on the dual.
-        density: share of the weights that is left in the end, in (0, 1].
+        density: share of the weights that is left in the end, in (0, 1]; of the neurons with ``structure="neurons"``.
         total_steps: optimiser steps of the whole training.
         ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: 0.75.
         every: steps from one threshold to the next; the density is exact at the end of the ramp whatever this is.
-            Default: None, for about 300 thresholds along the ramp, which costs little in long trainings.
-        prox: ``"soft"`` (L1), ``"firm"`` (minimax concave), ``"hard"`` (no shrinkage). Default: "soft".
+            Default: None, for about 300 thresholds along the ramp and every other step at most.
+        prox: ``"soft"`` (L1), ``"firm"`` (minimax concave), ``"hard"`` (no shrinkage).
+            Default: None, which is "hard" for whole neurons and "soft" for the rest.
         metric: ``"adam"``, for optimisers that keep the second moment ``exp_avg_sq``; ``"none"`` for others: the
             score is then ``|v|``. Default: "adam".
         allocation: ``"global"``, ``"uniform"`` or ``"erk"``, as in :class:`bregma.optim.Sparsifier`. Default: "global".
         neuron_floor: inputs that each output of each weight tensor keeps at least. Default: 0.
-        layer_floor: share of each weight tensor that is kept at least. Default: 0.
+        layer_floor: share of each weight tensor, or of the neurons of each layer, that is kept at least. Default: 0.
+        structure: what stays or goes as a whole. ``"weights"``; ``"neurons"``: hidden neurons, or channels, with all
+            their weights, biases and delays, ``density`` being the share of the hidden neurons; ``"2:4"`` or any
+            ``"n:m"``: at the end at most n of each m consecutive inputs of an output, ``density`` being n / m or less;
+            or a sequence of :class:`bregma.nn.Population`. Default: "weights".
+        cost: ``"none"``; ``"synops"``: a connection costs the spikes that it carries, so the score is divided by the
+            root of the presynaptic firing rate, measured while training (:mod:`bregma.optim.cost`): fewer synaptic
+            operations at the same accuracy. Default: "none".
+        net: the network, needed for ``structure="neurons"`` and ``cost="synops"``. Default: None.
 
     Attributes:
         lam: the present threshold, a float, the highest of all if layers or neurons have their own.
         delta: the present scale; above about 6 the network is being torn apart.
-        density: share of weights that the mask lets through now.
+        density: share of the weights, or neurons, that the mask lets through now.
         frozen: whether the mask is final.
 
     Raises:
@@ -86,7 +98,7 @@ class TargetDensity(Sparsifier):
         0.1
     """
 
-    _kept = ("dual", "cut", "lam", "delta")
+    _kept: tuple[str, ...] = ("dual", "cut", "lam", "delta")
 
     def __init__(
         self,
@@ -96,15 +108,22 @@ class TargetDensity(Sparsifier):
         *,
         ramp_end: float = 0.75,
         every: int | None = None,
-        prox: str = "soft",
+        prox: str | None = None,
         metric: str = "adam",
         allocation: str = "global",
         neuron_floor: int = 0,
         layer_floor: float = 0.0,
+        structure: str | Sequence[Population] = "weights",
+        cost: str = "none",
+        net: nn.Module | None = None,
     ) -> None:
         check_metric(optimizer, metric)
-        if prox not in thresholds.PROXES:
-            raise ValueError(f"prox must be one of {', '.join(thresholds.PROXES)}, got {prox!r}")
+        if cost not in COSTS:
+            raise ValueError(f"cost must be one of {', '.join(COSTS)}, got {cost!r}")
+        if cost == "synops" and net is None:
+            raise ValueError("net must be given for cost 'synops', which measures how often its neurons fire")
+        if prox is not None and prox not in maps.PROXES:
+            raise ValueError(f"prox must be one of {', '.join(maps.PROXES)}, got {prox!r}")
         super().__init__(
             optimizer,
             density,
@@ -114,16 +133,32 @@ class TargetDensity(Sparsifier):
             allocation=allocation,
             neuron_floor=neuron_floor,
             layer_floor=layer_floor,
+            structure=structure,
+            net=net,
         )
         if every is None:
-            self.every = max(1, self.freeze_step // THRESHOLDS)
-        self.prox = prox
+            self.every = max(2, self.freeze_step // THRESHOLDS)
+        self.prox = self.structure.prox if prox is None else prox
         self._metric = metric
         self.lam = 0.0
         self.delta = 1.0
         self.dual: Tensor | None = None  # v, flat, from the first step to the freeze
         self.cut: Tensor | None = None  # lam / omega of each weight, flat, from the first threshold to the freeze
+        self._rates: PresynapticRates | None = None
+        if net is not None and cost == "synops":
+            self._rates = PresynapticRates(net, self.weights)
+            self._kept = (*self._kept, "rates")
         self._scratch: Tensor | None = None  # as large as the dual: fresh memory costs more than the arithmetic
+
+    @property
+    def rates(self) -> Tensor | None:
+        """Presynaptic firing rates, flat over the inputs of all weight tensors; None unless part of the cost."""
+        return None if self._rates is None else self._rates.rates
+
+    @rates.setter
+    def rates(self, value: Tensor) -> None:
+        if self._rates is not None:
+            self._rates.load(value)
 
     def _before(self) -> None:
         self.mask_gradients()
@@ -146,20 +181,22 @@ class TargetDensity(Sparsifier):
             self._write(self.dual, self.cut)
         if self.frozen:
             self.dual = self.cut = self._scratch = None
+            if self._rates is not None:
+                self._rates.close()
 
     def _threshold(self, dual: Tensor) -> Tensor:
-        """Choose the mask and lam of this step; return the thresholds ``lam / omega``."""
-        score = torch.abs(dual, out=self._room(dual))
-        if self._metric == "none":
-            self.mask, lam = self.select(score, self.scheduled_density())
-            cut = lam.expand_as(dual).contiguous()
-        else:
-            omega = self.metric(out=self.cut)
-            self.mask, lam = self.select(score.mul_(omega), self.scheduled_density())
-            # A weight that never had a gradient has omega 0; if it stays, then because all do and lam is 0 too.
-            cut = torch.div(lam, omega, out=omega).nan_to_num_(nan=0.0, posinf=math.inf)
+        """Choose the mask and lam of this step; return what the proximal map takes until the next one."""
+        omega = self._omega(self.cut)
+        score = torch.mul(dual, omega, out=self._room(dual)).abs_()
+        keep = self.structure.keep(self.scheduled_density())
+        self.mask, lam, cut = self.structure.threshold(score, omega, keep, self.prox)
         self.lam = float(lam.max())
         return cut
+
+    def _omega(self, out: Tensor | None) -> Tensor:
+        """Return the score of a dual of 1, flat."""
+        omega = self.metric(out) if self._metric == "adam" else torch.ones_like(self.mask, dtype=self._dtype)
+        return omega if self._rates is None else omega.mul_(self._rates.weighting())
 
     def _room(self, dual: Tensor) -> Tensor:
         if self._scratch is None:
@@ -167,12 +204,11 @@ class TargetDensity(Sparsifier):
         return self._scratch
 
     def _write(self, dual: Tensor, cut: Tensor) -> None:
-        # At the threshold itself rounding may leave what the mask does not.
-        x = thresholds.PROXES[self.prox](dual, cut, self._room(dual)).mul_(self._numbers())
+        x = self.structure.shrink(dual, cut, self.prox, self._room(dual))
         if self.due():
-            self.delta = float(thresholds.norm_ratio(dual, x))
-        for w, part in zip(self.weights, self._views(x.mul_(self.delta)), strict=True):
-            w.copy_(part)
+            self.delta = float(maps.norm_ratio(dual, x))
+        for w, part in zip(self.weights, self._views(x), strict=True):
+            w.copy_(part.mul_(self.delta))
 
 
 def check_metric(optimizer: Optimizer, metric: str) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bregma.nn.populations import Population
 from bregma.optim import checks
-from bregma.prox import thresholds
+from bregma.optim import structure as structures
+from bregma.prox import kernels, maps, thresholds
 
 
 class Sparsifier:
@@ -36,6 +37,8 @@ class Sparsifier:
             density; ``"erk"``: small tensors stay denser, see :func:`bregma.prox.thresholds.allocate`.
         neuron_floor: inputs that each output of each weight tensor keeps at least.
         layer_floor: share of each weight tensor that is kept at least.
+        structure: ``"weights"``, ``"neurons"``, ``"n:m"`` or populations; see :mod:`bregma.optim.structure`.
+        net: the network, for ``structure="neurons"``.
     """
 
     #: Names of the attributes that hold tensors or numbers to be saved, besides step and mask.
@@ -52,6 +55,8 @@ class Sparsifier:
         allocation: str,
         neuron_floor: int,
         layer_floor: float,
+        structure: str | Sequence[Population] = "weights",
+        net: nn.Module | None = None,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
@@ -69,30 +74,38 @@ class Sparsifier:
         self.target = density
         self.total_steps = total_steps
         self.every = every
-        self.allocation = allocation
         self.neuron_floor = neuron_floor
         self.weights = _weights(optimizer)
+        self._dtype = _dtype(self.weights)
         self.size = sum(w.numel() for w in self.weights)
         self.freeze_step = max(1, round(ramp_end * total_steps))
-        self._layer_floors = [math.ceil(layer_floor * w.numel()) for w in self.weights]
-        self._floors = [
-            max(floor, w.shape[0] * min(neuron_floor, w[0].numel()))
-            for floor, w in zip(self._layer_floors, self.weights, strict=True)
-        ]
-        if sum(self._floors) > self.keep(density):
+        self._arrangement: dict[str, Any] = {
+            "structure": structure,
+            "net": net,
+            "allocation": allocation,
+            "neuron_floor": neuron_floor,
+            "layer_floor": layer_floor,
+        }
+        self.step_count = 0
+        self.arrange()
+        if self.structure.fewest > self.structure.keep(density):
             raise ValueError(
-                f"density must be >= {sum(self._floors) / self.size:.6f} for the floors "
+                f"density must be >= {self.structure.fewest / self.structure.units:.6f} for the floors "
                 f"(neuron_floor {neuron_floor}, layer_floor {layer_floor}), got {density}"
             )
         for group in optimizer.param_groups:
             if "lam" in group:
                 group["lam"] = 0.0
-        self.step_count = 0
         self.mask = torch.ones(self.size, dtype=torch.bool, device=self.weights[0].device)
-        self._numbers_of: Tensor | None = None  # the mask that `_as_numbers` was made from
-        self._as_numbers = torch.empty(0)
+        self._masks_of: Tensor | None = None  # the mask that `_masks` are the pieces of
+        self._masks: list[Tensor] = []
         optimizer.register_step_pre_hook(self._pre_step)
         optimizer.register_step_post_hook(self._post_step)
+
+    def arrange(self) -> None:
+        """Set up what stays or goes as a whole among the weights as they are now; once frozen, each for itself."""
+        options = self._arrangement | ({"structure": "weights"} if self.frozen else {})
+        self.structure = structures.build(weights=self.weights, density=self.target, **options)
 
     # -- what a subclass defines ------------------------------------------------------------------------------------
 
@@ -113,13 +126,15 @@ class Sparsifier:
 
     @property
     def density(self) -> float:
-        """Share of the weights that the mask lets through now."""
-        return int(torch.count_nonzero(self.mask)) / self.size
+        """Share of the units, single weights or whole neurons, that the mask lets through now."""
+        return self.structure.kept(self.mask) / self.structure.units
 
     @property
     def masks(self) -> list[Tensor]:
         """The mask of each weight tensor, bool, true where the weight stays."""
-        return self._views(self.mask)
+        if self._masks_of is not self.mask:
+            self._masks_of, self._masks = self.mask, self._views(self.mask)
+        return self._masks
 
     def scheduled_density(self) -> float:
         """Return the density the ramp asks for at the present step."""
@@ -144,10 +159,6 @@ class Sparsifier:
         for name, value in state_dict.items():
             setattr(self, name, value.to(self.mask.device, copy=True) if isinstance(value, Tensor) else value)
 
-    def keep(self, density: float) -> int:
-        """Return how many weights a density leaves."""
-        return thresholds.keep_count(self.size, density)
-
     # -- hooks ------------------------------------------------------------------------------------------------------
 
     def _pre_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
@@ -167,6 +178,8 @@ class Sparsifier:
     def _post_step(self, *_: Any) -> None:
         with torch.no_grad():
             self._after()
+            if self.frozen:
+                self.structure.silence_(self.mask)
 
     def _anchor(self) -> None:
         """Let an optimiser that keeps a dual of its own (AdaBreg, LinBreg) step from the weights as they are now."""
@@ -186,21 +199,14 @@ class Sparsifier:
 
     def mask_gradients(self) -> None:
         """Set the gradients of pruned weights to exactly zero, in place."""
-        for w, kept in zip(self.weights, self._views(self._numbers()), strict=True):
+        for w, kept in zip(self.weights, self.masks, strict=True):
             if w.grad is not None:
-                w.grad.mul_(kept)
+                _keep(w.grad, kept)
 
     def mask_weights(self) -> None:
         """Set pruned weights to exactly zero, in place."""
-        for w, kept in zip(self.weights, self._views(self._numbers()), strict=True):
-            w.mul_(kept)
-
-    def _numbers(self) -> Tensor:
-        """Return the mask as zeros and ones, flat, made anew when it has changed."""
-        if self._numbers_of is not self.mask:
-            self._numbers_of = self.mask
-            self._as_numbers = self.mask.to(_dtype(self.weights))
-        return self._as_numbers
+        for w, kept in zip(self.weights, self.masks, strict=True):
+            _keep(w, kept)
 
     def scores(self, values: Tensor, metric: str) -> Tensor:
         r"""Return ``|values|``, times :math:`\hat s^{1/4}` in the metric ``"adam"``; flat, new storage."""
@@ -208,52 +214,26 @@ class Sparsifier:
 
     def metric(self, out: Tensor | None = None) -> Tensor:
         r"""Return :math:`\omega = \hat s^{1/4}` of each weight, s the second moment that Adam keeps; flat."""
-        omega = torch.empty(self.size, dtype=_dtype(self.weights), device=self.mask.device) if out is None else out
+        omega = torch.empty(self.size, dtype=self._dtype, device=self.mask.device) if out is None else out
         for w, part in zip(self.weights, self._views(omega), strict=True):
             state = self.optimizer.state.get(w, {})
-            if "exp_avg_sq" in state:  # absent as long as the weight had no gradient
-                scale = 1 / (1 - _beta2(self.optimizer, w) ** float(state["step"]))
-                torch.mul(state["exp_avg_sq"], scale, out=part)
-            else:
+            if "exp_avg_sq" not in state:  # as long as the weight had no gradient
                 part.zero_()
-        return omega.sqrt_().sqrt_()
+                continue
+            scale = 1 / (1 - _beta2(self.optimizer, w) ** float(state["step"]))
+            maps.fourth_root(state["exp_avg_sq"], scale, part)
+        return omega
 
     def select(self, score: Tensor, density: float) -> tuple[Tensor, Tensor]:
-        """Return the mask that leaves ``density`` of the weights, and lam for each weight: what is below goes.
-
-        lam is broadcast where it is one for many: () if floors and allocation allow, else (size,).
-        """
-        keep = self.keep(density)
-        pinned = self._pinned(score)
-        ranked = score
-        if pinned is not None:  # floors first, whatever their scores
-            ranked = torch.maximum(score, pinned.to(score.dtype) * torch.finfo(score.dtype).max)
-        if self.allocation == "global":
-            mask, lam = thresholds.top_mask(ranked, keep)
-            lams = [lam] * len(self.weights)
-        else:
-            counts = thresholds.allocate([w.shape for w in self.weights], keep, self.allocation, self._floors)
-            parts = [thresholds.top_mask(q.flatten(), k) for q, k in zip(self._views(ranked), counts, strict=True)]
-            mask, lams = torch.cat([part for part, _ in parts]), [lam for _, lam in parts]
-        if self.allocation == "global" and pinned is None:
-            return mask, lam
-        rows = zip(self._views(score), self._views(mask), lams, strict=True)
-        return mask, torch.cat([thresholds.row_lams(q, m, lam).expand_as(q).flatten() for q, m, lam in rows])
-
-    def _pinned(self, score: Tensor) -> Tensor | None:
-        """What the floors hold, flat; None without floors."""
-        if not any(self._floors):
-            return None
-        parts = zip(self._views(score), self._layer_floors, strict=True)
-        return torch.cat([thresholds.floor_mask(q, self.neuron_floor, floor).flatten() for q, floor in parts])
+        """Return the mask that leaves ``density`` of the units, and lam: what scores below it goes."""
+        return self.structure.select(score, self.structure.keep(density))
 
     def _views(self, flat: Tensor) -> list[Tensor]:
-        pieces = flat.split([w.numel() for w in self.weights])
-        return [piece.view(w.shape) for piece, w in zip(pieces, self.weights, strict=True)]
+        return self.structure.views(flat)
 
     def _gathered(self) -> Tensor:
         """Return the weights as they are now, one after the other."""
-        return torch.cat([w.detach().flatten().to(_dtype(self.weights)) for w in self.weights])
+        return torch.cat([w.detach().flatten().to(self._dtype) for w in self.weights])
 
 
 def _weights(optimizer: Optimizer) -> list[Tensor]:
@@ -269,6 +249,14 @@ def _weights(optimizer: Optimizer) -> list[Tensor]:
     if len({w.device for w in found}) > 1:
         raise ValueError(f"weights must be on one device, got {', '.join(sorted({str(w.device) for w in found}))}")
     return found
+
+
+def _keep(values: Tensor, kept: Tensor) -> None:
+    """Set to zero what is not kept; by a product, as torch fills by a mask a hundred times more slowly."""
+    if kernels.fits(values):
+        kernels.keep(kernels.array(values), kernels.array(kept))
+    else:
+        values.mul_(kept)
 
 
 def _dtype(weights: list[Tensor]) -> torch.dtype:

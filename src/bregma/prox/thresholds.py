@@ -7,25 +7,24 @@ Notation: a weight has a dual :math:`v` and, in a metric :math:`P = \operatornam
     \arg\min_\theta \tfrac12 \|\theta - v\|_P^2 + \lambda \|P^{1/2}\theta\|_1
     = \operatorname{sign}(v) \max(|v| - \lambda / \omega, 0),
 
-keeps the weights with :math:`q > \lambda`, so lam is a quantile of the scores. All functions here are pure. Masks are
-applied as products with zeros and ones: on the processor torch fills by a boolean mask a hundred times more slowly.
+keeps the weights with :math:`q > \lambda`, so lam is a quantile of the scores. All functions here are pure; the maps
+themselves are in :mod:`bregma.prox.maps`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bregma.prox import kernels
+
 #: How connections are shared out over the weight tensors.
 ALLOCATIONS = ("global", "uniform", "erk")
-
-#: Over-relaxation of `firm`: a weight of this many thresholds or more is not shrunk.
-FIRM_GAMMA = 2.0
 
 
 def cubic_ramp(progress: float, density: float) -> float:
@@ -140,6 +139,11 @@ def top_mask(score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     if keep == n:
         return torch.ones_like(score, dtype=torch.bool), score.new_zeros(())
     lam = _kth_smallest(score, n - keep)
+    if kernels.fits(score):
+        mask, values = torch.empty_like(score, dtype=torch.bool), kernels.array(score)
+        missing = keep - kernels.mark_above(values, float(lam), kernels.array(mask))
+        kernels.mark_equal(values, float(lam), missing, kernels.array(mask))
+        return mask, lam
     mask = score > lam
     missing = keep - int(torch.count_nonzero(mask))
     if missing > 0:  # ties at lam
@@ -203,56 +207,3 @@ def row_lams(score: Tensor, mask: Tensor, lam: Tensor) -> Tensor:
     lifted = (kept & (rows <= lam)).any(dim=1)
     own = (rows * ~kept).amax(dim=1)
     return torch.where(lifted, own, lam).view(-1, *[1] * (score.ndim - 1))
-
-
-def soft(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return ``sign(v) * max(|v| - threshold, 0)``; the threshold is one per weight and may be infinite.
-
-    ``out``, here and in `firm` and `hard`, takes the result instead of new storage.
-
-    >>> soft(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.5, 0.5, 1.0]))
-    tensor([ 0.5000,  0.0000, -2.0000])
-    """
-    x = torch.abs(dual, out=out).sub_(threshold)
-    return torch.copysign(x.clamp_(min=0.0), dual, out=x)
-
-
-def firm(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return the proximal map of the minimax concave penalty: soft for small weights, the identity for large ones.
-
-    Between one and ``FIRM_GAMMA`` thresholds it grows at ``gamma / (gamma - 1)`` times the speed of `soft`.
-
-    Reference: C.-H. Zhang, "Nearly unbiased variable selection under minimax concave penalty", Ann. Stat. 38, 2010.
-
-    >>> firm(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.75, 0.5, 1.0]))
-    tensor([ 0.5000,  0.0000, -3.0000])
-    """
-    magnitude = dual.abs()
-    x = torch.sub(magnitude, threshold, out=out).clamp_(min=0.0).mul_(FIRM_GAMMA / (FIRM_GAMMA - 1.0))
-    return torch.copysign(torch.minimum(magnitude, x, out=x), dual, out=x)
-
-
-def hard(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return ``v`` where ``|v| > threshold`` and 0 elsewhere: no shrinkage.
-
-    >>> hard(torch.tensor([1.0, 0.25, -3.0]), torch.tensor([0.5, 0.5, 1.0]))
-    tensor([ 1.,  0., -3.])
-    """
-    return torch.mul(dual, torch.abs(dual, out=out) > threshold, out=out)
-
-
-#: Proximal maps by name.
-PROXES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {"soft": soft, "firm": firm, "hard": hard}
-
-
-def norm_ratio(dual: Tensor, weights: Tensor) -> Tensor:
-    r"""Return delta, the scale that gives the survivors their norm back: :math:`\|v_S\|_2 / \|x\|_2`.
-
-    S are the weights x that are not zero; 1 if there are none.
-
-    >>> norm_ratio(torch.tensor([4.0, 1.0]), torch.tensor([2.0, 0.0]))
-    tensor(2.)
-    """
-    norm = torch.linalg.vector_norm(weights)
-    ratio = torch.linalg.vector_norm((weights != 0).to(dual.dtype).mul_(dual)) / norm
-    return torch.where(norm > 0, ratio, 1.0)

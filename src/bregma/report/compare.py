@@ -69,7 +69,15 @@ def _notes(results: Sequence[Results], same: bool) -> list[str]:
 
 
 def _table(results: Sequence[Results], varying: list[str], colors: list[str], out: Path) -> str:
-    figures = ["test accuracy", "density", "validation accuracy", "weights not zero", "firing rate", "seconds"]
+    figures = [
+        "test accuracy",
+        "density",
+        "validation accuracy",
+        "weights not zero",
+        "firing rate",
+        "synops",
+        "seconds",
+    ]
     names = _names(results)
     rows = []
     for number, (result, color) in enumerate(zip(results, colors, strict=True), 1):
@@ -85,7 +93,7 @@ def _table(results: Sequence[Results], varying: list[str], colors: list[str], ou
 def _figures_of(result: Results) -> list[str]:
     """What was measured, as text."""
     if not result.rows:
-        return ["–"] * 6
+        return ["–"] * 7
     last = result.summary or result.best
     return [
         percent(last["test_accuracy"]) if result.summary else f"{result.unit} {result.done} of {result.planned}",
@@ -93,6 +101,7 @@ def _figures_of(result: Results) -> list[str]:
         percent(result.best["validation_accuracy"]),
         f"{result.nonzero:,} of {result.connections:,}",
         f"{result.firing_rate:.3f}",
+        f"{last['synops']:,.0f}" if "synops" in last else "–",
         f"{result.rows[-1]['seconds']:.0f}",
     ]
 

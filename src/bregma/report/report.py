@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 from bregma.report import page
 from bregma.report.compare import comparison
@@ -172,8 +173,15 @@ def _numbers(results: Results) -> list[tuple[str, str]]:
         (f"{(summary or best)['density']:.3f}", f"density: share of weights that are not zero{_target(results)}"),
         (f"{results.nonzero:,}", f"weights not zero, of {results.connections:,}"),
         (f"{results.firing_rate:.3f}", "spikes per hidden neuron and time step"),
+        *_synops(summary or best),
         (duration(seconds), f"of training on {_threads(results.config.experiment)}"),
     ]
+
+
+def _synops(measured: dict[str, Any]) -> list[tuple[str, str]]:
+    """Synaptic operations; runs of version 0.1.0 did not count them."""
+    said = "synaptic operations per sample: spikes times weights not zero behind them"
+    return [(f"{measured['synops']:,.0f}", said)] if "synops" in measured else []
 
 
 def _target(results: Results) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from bregma.admm import ADMM
 from bregma.admm.checks import require_memory
 from bregma.admm.start import random_start
+from bregma.admm.workers import ALONE, Workers, shard
 from bregma.data import FrameDataset, Splits, stratified_cut
 from bregma.nn import SpikingMLP
 from bregma.runs.build import build_mlp, with_carried
@@ -44,8 +45,8 @@ class Solver(Protocol):
         """Go on from there."""
 
 
-def build_solver(experiment: Experiment, samples: FrameDataset) -> Solver:
-    """The solver of an experiment on the samples it is trained on.
+def build_solver(experiment: Experiment, samples: FrameDataset, workers: Workers = ALONE) -> Solver:
+    """The solver of an experiment on the samples it is trained on, or on one worker's part of them.
 
     Raises:
         MemoryError: membranes, spikes and frames would not fit, with the numbers.
@@ -59,9 +60,9 @@ def build_solver(experiment: Experiment, samples: FrameDataset) -> Solver:
     start = None
     if admm.start == "forward":
         generator = torch.Generator().manual_seed(experiment.seed)
-        start = random_start(x, (*experiment.hidden, classes), settings.constants, generator)
+        start = random_start(x, (*experiment.hidden, classes), settings.constants, generator, workers=workers)
     y = F.one_hot(labels, classes).to(x.dtype)
-    return ADMM(x, y, experiment.hidden, settings, seed=experiment.seed, start=start)
+    return ADMM(x, y, experiment.hidden, settings, seed=experiment.seed, start=start, workers=workers)
 
 
 class ADMMSession:
@@ -70,24 +71,28 @@ class ADMMSession:
     Args:
         folder: an existing run folder.
         splits: the data it was made for.
+        workers: all have the same data and take a part of them each; the first one writes.
 
     Raises:
         ValueError: more samples are asked for than there are.
         MemoryError: see `build_solver`.
     """
 
-    def __init__(self, folder: RunFolder, splits: Splits) -> None:
-        self.folder, self.splits = folder, splits
+    def __init__(self, folder: RunFolder, splits: Splits, workers: Workers = ALONE) -> None:
+        self.folder, self.splits, self.workers = folder, splits, workers
         self.experiment = folder.config().experiment
         torch.set_num_threads(self.experiment.threads)
         self.samples = _chosen(splits.train, self.experiment)
-        self.solver = build_solver(self.experiment, self.samples)
+        own = self.samples.subset(list(shard(len(self.samples), workers.rank, workers.size)))
+        self.solver = build_solver(self.experiment, own if workers.size > 1 else self.samples, workers)
         self.net = build_mlp(folder.config())
         self.progress = Progress()
 
     def save(self) -> None:
         """Write the checkpoint that `restore` reads."""
-        self.folder.write_state({"solver": self.solver.state_dict(), "progress": asdict(self.progress)})
+        state = {"solver": self.solver.state_dict(), "progress": asdict(self.progress)}
+        if not self.workers.rank:
+            self.folder.write_state(state)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `save` was called last."""
@@ -97,6 +102,10 @@ class ADMMSession:
     def measure(self) -> None:
         """Take the solver's weights, measure the true network, keep the best weights, write checkpoint and metrics."""
         put_weights(self.net, self.solver.weights)
+        figures = self.solver.measure()
+        if self.workers.rank:
+            self.save()
+            return
         train, validation = (evaluate(self.net, part) for part in (self.samples, self.splits.validation))
         self.progress.epoch = self.solver.iteration
         self.progress.rows.append(
@@ -105,7 +114,7 @@ class ADMMSession:
                 "train_loss": train.loss,
                 "train_accuracy": train.accuracy,
                 **measured(self.net, validation),
-                "solver": self.solver.measure(),
+                "solver": figures,
                 "seconds": round(self.progress.seconds, 3),
             }
         )
@@ -121,12 +130,13 @@ def train(
     resume: bool = False,
     observer: Observer | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    workers: Workers = ALONE,
 ) -> dict[str, Any] | None:
     """Train the experiment of a run folder to its end; arguments, result and errors as `bregma.runs.loop.train`.
 
     An iteration takes the place of an epoch: it looks at every sample once.
     """
-    session = ADMMSession(folder, splits)
+    session = ADMMSession(folder, splits, workers)
     if resume:
         restored(folder, session.restore)
     solver, progress, admm = session.solver, session.progress, session.experiment.admm
@@ -141,12 +151,12 @@ def train(
         if solver.iteration % admm.measure_every == 0 or solver.iteration == admm.iterations:
             session.measure()
             progress.seconds = time.perf_counter() - started
-            if observer:
+            if observer and progress.rows:
                 observer.epoch(progress.rows[-1])
         if should_stop():
             session.save()
             return None
-    return finish(folder, splits, session.net, progress)
+    return {} if workers.rank else finish(folder, splits, session.net, progress)
 
 
 @torch.no_grad()

@@ -78,9 +78,15 @@ def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optim
     return AdaBreg(groups, lr=lr, **dual)
 
 
-def build_sparsifier(optimizer: torch.optim.Optimizer, experiment: Experiment, total: int) -> TargetDensity | None:
+def build_sparsifier(
+    net: nn.Module, optimizer: torch.optim.Optimizer, experiment: Experiment, total: int
+) -> TargetDensity | None:
     """What brings the network to the density of the experiment, if it names one."""
-    return TargetDensity(optimizer, experiment.density, total) if experiment.density else None
+    if not experiment.density:
+        return None
+    return TargetDensity(
+        optimizer, experiment.density, total, structure=experiment.structure, cost=experiment.cost, net=net
+    )
 
 
 def build_schedule(

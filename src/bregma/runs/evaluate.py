@@ -12,19 +12,22 @@ from bregma.data import FrameDataset, collate
 from bregma.nn import Record
 from bregma.nn.delrec import DelRec
 from bregma.runs.delays import for_inference
+from bregma.sparsity import SynOps
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What a network does on a data set: share of right answers, mean loss, spikes per neuron and step.
 
-    ``firing_rates`` has a rate per spiking layer, ``firing_rate`` is that of all neurons together.
+    ``firing_rates`` has a rate per spiking layer, ``firing_rate`` is that of all neurons together; ``synops`` are the
+    synaptic operations per sample, see `bregma.sparsity.SynOps`.
     """
 
     accuracy: float
     loss: float
     firing_rate: float
     firing_rates: dict[str, float]
+    synops: float
 
 
 @torch.no_grad()
@@ -43,19 +46,20 @@ def evaluate(net: nn.Module, dataset: FrameDataset, batch_size: int = 256, *, in
     net = for_inference(net) if inference else net
     was_training = net.training
     net.eval()
-    right = loss = rate = 0.0
+    right = loss = rate = operations = 0.0
     rates: dict[str, float] = {}
     for x, labels in DataLoader(dataset, batch_size=batch_size, collate_fn=collate, generator=torch.Generator()):
-        with Record(net) as record:
+        with Record(net) as record, SynOps(net) as ops:
             logits = net(x)
         share = len(labels) / len(dataset)
         right += (logits.argmax(1) == labels).sum().item()
         loss += F.cross_entropy(logits, labels).item() * share
         rate += record.firing_rate() * share
+        operations += ops.total / len(dataset)
         for name, own in record.firing_rates().items():
             rates[name] = rates.get(name, 0.0) + own * share
     net.train(was_training)
-    return Evaluation(right / len(dataset), loss, rate, rates)
+    return Evaluation(right / len(dataset), loss, rate, rates, operations)
 
 
 def with_spread(net: nn.Module, dataset: FrameDataset, part: str) -> dict[str, Any]:

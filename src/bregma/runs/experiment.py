@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -10,6 +11,7 @@ from bregma.runs.admm_settings import ADMMSettings
 
 Method = Literal["adabreg", "adam", "adamw", "linbreg", "proxsgd", "admm"]
 Schedule = Literal["cosine", "onecycle", "constant"]
+Cost = Literal["none", "synops"]
 Init = Literal["anchored", "shrink", "sparse"]
 Network = Literal["mlp", "delrec_shd", "delrec_ssc", "delrec_psmnist"]
 Rounding = Literal["evaluation", "training"]
@@ -38,6 +40,11 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weight_decay": _NOT_NEGATIVE,
     "validation": (lambda value: 0 < value < 1, "in (0, 1)"),
     "density": (lambda value: 0 <= value <= 1, "in [0, 1], 0 for none"),
+    "structure": (
+        lambda value: re.fullmatch(r"weights|neurons|[1-9]\d*:[1-9]\d*", value) is not None,
+        "weights, neurons, or n:m as in 2:4",
+    ),
+    "cost": (lambda value: value in get_args(Cost), f"one of {', '.join(get_args(Cost))}"),
     "lam": _NOT_NEGATIVE,
     "shift": _NOT_NEGATIVE,
     "lr": _POSITIVE,
@@ -65,6 +72,10 @@ class Experiment:
             gradient, adamw shrinks the weights.
         density: share of the connections to be left, in (0, 1]: adabreg then trains from a dense start to exactly that
             share and chooses lam itself; penalty and init are ignored. 0: what lam makes of it.
+        structure: what stays or goes as a whole where a density is named. weights: every connection for itself;
+            neurons: hidden neurons, density being the share of them; 2:4 or any n:m: at most n of each m consecutive
+            inputs.
+        cost: what a connection costs where a density is named. none: all the same; synops: those of busy neurons more.
         lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam and adamw
             ignore it.
         penalty: penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns, nuclear,
@@ -102,6 +113,8 @@ class Experiment:
     data: str = "digits"
     method: Method = "adabreg"
     density: float = 0.0
+    structure: str = "weights"
+    cost: Cost = "none"
     lam: float = 0.3
     penalty: str = "l1"
     init: Init = "sparse"
@@ -148,6 +161,9 @@ class Experiment:
             wanted = len(ARCHITECTURES[self.network.removeprefix("delrec_")].hidden)
             if len(self.hidden) != wanted:
                 raise ValueError(f"hidden must be {wanted} sizes for the network {self.network}, got {self.hidden}")
+        for name in ("structure", "cost"):
+            if not self.density and getattr(self, name) != getattr(type(self), name):
+                raise ValueError(f"{name} needs a density, got {getattr(self, name)!r} without one")
         self._refuse_unused()
         self.admm.check()
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from bregma.admm.workers import ALONE, Workers
 from bregma.data import FrameDataset, Splits, collate, shift_frames
 from bregma.runs import admm_loop
 from bregma.runs.build import (
@@ -41,24 +43,32 @@ class Session:
     Args:
         folder: an existing run folder.
         splits: the data it was made for.
+        workers: all have the same data and take a part of each batch; the first one writes.
     """
 
-    def __init__(self, folder: RunFolder, splits: Splits) -> None:
+    def __init__(self, folder: RunFolder, splits: Splits, workers: Workers = ALONE) -> None:
         self.folder = folder
         self.splits = splits
+        self.workers = workers
         self.experiment = folder.config().experiment
         torch.set_num_threads(self.experiment.threads)
         torch.manual_seed(self.experiment.seed)
         self.net = build_network(folder.config())
+        self.model = DistributedDataParallel(self.net, find_unused_parameters=True) if workers.size > 1 else self.net
         self.optimizer = build_optimizer(self.net, self.experiment)
         self.batches = -(-len(splits.train) // self.experiment.batch_size)
         steps = self.batches * self.experiment.epochs
-        self.sparsifier = build_sparsifier(self.optimizer, self.experiment, steps)
+        self.sparsifier = build_sparsifier(self.net, self.optimizer, self.experiment, steps)
         self.schedule = build_schedule(self.optimizer, self.experiment, steps)
         self.progress = EpochProgress()
 
     def save(self) -> None:
-        """Write the checkpoint that `restore` reads."""
+        """Write the checkpoint that `restore` reads, at an end of an epoch or, by all workers, within one."""
+        progress = asdict(self.progress)
+        if self.progress.batch:
+            progress["loss_sum"], progress["right"] = self.totals()
+        if self.workers.rank:
+            return
         self.folder.write_state(
             {
                 "weights": self.weights(),
@@ -66,7 +76,7 @@ class Session:
                 "sparsifier": self.sparsifier.state_dict() if self.sparsifier else None,
                 "schedule": self.schedule.state_dict(),
                 "generator": torch.get_rng_state(),
-                "progress": asdict(self.progress),
+                "progress": progress,
             }
         )
 
@@ -79,6 +89,14 @@ class Session:
         self.schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["generator"])
         self.progress = EpochProgress(**state["progress"])
+        if self.workers.rank:  # the sums so far are in the hands of the first worker
+            self.progress.loss_sum, self.progress.right = 0.0, 0
+
+    def totals(self) -> tuple[float, int]:
+        """Sum of the losses and number of right answers in the epoch so far, of all workers."""
+        done = torch.tensor([self.progress.loss_sum, self.progress.right], dtype=torch.float64)
+        self.workers.sum([done])
+        return float(done[0]), int(done[1])
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What a checkpoint holds of network and data."""
@@ -92,6 +110,7 @@ def train(
     resume: bool = False,
     observer: Observer | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    workers: Workers = ALONE,
 ) -> dict[str, Any] | None:
     """Train the experiment of a run folder to its end.
 
@@ -102,17 +121,21 @@ def train(
             bit.
         observer: is told of every step and epoch.
         should_stop: asked after every step; when true the checkpoint is written and training ends early.
+        workers: a group of processes that all call this with the same data and share the work. The result is that of
+            one, up to the order of sums; batch norms see the own part of a batch. The first one writes and tests.
 
     Returns:
-        What ``summary.json`` holds, or None if stopped early.
+        What ``summary.json`` holds, for the first worker; or None if stopped early.
 
     Raises:
         ValueError: a membrane or the loss is no longer finite; the last checkpoint is kept. Or ``last.pt`` is broken.
         FileNotFoundError: the run to go on with has finished epochs, but no ``last.pt``.
     """
     if folder.config().experiment.method == "admm":
-        return admm_loop.train(folder, splits, resume=resume, observer=observer, should_stop=should_stop)
-    session = Session(folder, splits)
+        return admm_loop.train(
+            folder, splits, resume=resume, observer=observer, should_stop=should_stop, workers=workers
+        )
+    session = Session(folder, splits, workers)
     if resume:
         restored(folder, session.restore)
     progress = session.progress
@@ -122,8 +145,8 @@ def train(
     session.net.train()
     started = time.perf_counter() - progress.seconds
     while progress.epoch < session.experiment.epochs:
-        for x, labels in _batches(splits.train, session.experiment, progress):
-            loss = _step(session, x, labels)
+        for x, labels, share in _batches(splits.train, session.experiment, progress, workers):
+            loss = _step(session, x, labels, share)
             progress.seconds = time.perf_counter() - started
             if observer:
                 observer.step(loss)
@@ -132,48 +155,57 @@ def train(
                 return None
         _end_epoch(session)
         progress.seconds = time.perf_counter() - started
-        if observer:
+        if observer and progress.rows:
             observer.epoch(progress.rows[-1])
-    return finish(folder, splits, session.net, progress)
+    return {} if workers.rank else finish(folder, splits, session.net, progress)
 
 
 def _batches(
-    dataset: FrameDataset, experiment: Experiment, progress: EpochProgress
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What is left of the epoch under way; order and shifts follow from seed and epoch, so none of it is saved."""
+    dataset: FrameDataset, experiment: Experiment, progress: EpochProgress, workers: Workers
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, float]]:
+    """What is left of the epoch under way; order and shifts follow from seed and epoch, so none of it is saved.
+
+    Yields:
+        A worker's part of a batch, and what its mean counts in the mean over workers: 1 for parts of equal size.
+    """
     generator = torch.Generator().manual_seed(experiment.seed * 1_000_003 + progress.epoch)
     order = torch.randperm(len(dataset), generator=generator)
     moves = torch.randint(-experiment.shift, experiment.shift + 1, (len(dataset), 2), generator=generator)
-    rows = order.split(experiment.batch_size)[progress.batch :]
+    batches = order.split(experiment.batch_size)[progress.batch :]
+    parts = [batch[workers.rank :: workers.size] for batch in batches]
+    shares = [workers.size * len(part) / len(batch) for part, batch in zip(parts, batches, strict=True)]
+    # A worker without samples looks at one that counts nothing: all must come to the sum of gradients.
+    rows = [part if len(part) else batch[:1] for part, batch in zip(parts, batches, strict=True)]
     loader = DataLoader(
         dataset, batch_sampler=[part.tolist() for part in rows], collate_fn=collate, generator=generator
     )
-    for part, (x, labels) in zip(rows, loader, strict=True):
-        yield (shift_frames(x, moves[part]) if experiment.shift else x), labels
+    for part, share, (x, labels) in zip(rows, shares, loader, strict=True):
+        yield (shift_frames(x, moves[part]) if experiment.shift else x), labels, share
 
 
-def _step(session: Session, x: torch.Tensor, labels: torch.Tensor) -> float:
+def _step(session: Session, x: torch.Tensor, labels: torch.Tensor, share: float) -> float:
     progress = session.progress
     done = progress.epoch + progress.batch / session.batches
     begin_step(session.net, done / session.experiment.epochs)
     logits, loss = _forward(session, x, labels)
     value = loss.item()
     session.optimizer.zero_grad()
-    loss.backward()
+    (share * loss).backward()
     if session.experiment.clip:
         torch.nn.utils.clip_grad_norm_(session.net.parameters(), session.experiment.clip)
     session.optimizer.step()
     end_step(session.net)
     session.schedule.step()
     progress.batch += 1
-    progress.loss_sum += value * len(labels)
-    progress.right += int((logits.argmax(1) == labels).sum())
+    if share:
+        progress.loss_sum += value * len(labels)
+        progress.right += int((logits.argmax(1) == labels).sum())
     return value
 
 
 def _forward(session: Session, x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     try:
-        logits = session.net(x)
+        logits = session.model(x)
         loss = F.cross_entropy(logits, labels)
         if not torch.isfinite(loss):
             raise ValueError(f"loss is {loss.item()}")
@@ -188,24 +220,27 @@ def _forward(session: Session, x: torch.Tensor, labels: torch.Tensor) -> tuple[t
 def _end_epoch(session: Session) -> None:
     """Validate, keep the best weights, write checkpoint and metrics."""
     progress, samples = session.progress, len(session.splits.train)
+    loss, right = session.totals()
+    progress.batch, progress.loss_sum, progress.right = 0, 0.0, 0
+    progress.epoch += 1
     if session.experiment.rounding == "training":
         round_while_training(session.net)
+    if session.workers.rank:
+        return
     validation = evaluate(session.net, session.splits.validation)
     sparsifier = session.sparsifier
-    progress.epoch += 1
     progress.rows.append(
         {
             "epoch": progress.epoch,
             "lr": session.schedule.get_last_lr()[0],
-            "train_loss": progress.loss_sum / samples,
-            "train_accuracy": progress.right / samples,
+            "train_loss": loss / samples,
+            "train_accuracy": right / samples,
             **measured(session.net, validation),
             **with_spread(session.net, session.splits.validation, "validation"),
             "reached": sparsifier is None or sparsifier.frozen,
             "seconds": round(progress.seconds, 3),
         }
     )
-    progress.batch, progress.loss_sum, progress.right = 0, 0.0, 0
     keep(session.folder, progress, session.weights())
     session.save()
     session.folder.write_metrics(progress.rows)

@@ -48,6 +48,7 @@ def measured(net: nn.Module, validation: Evaluation) -> dict[str, Any]:
         "nonzero": nonzero(net),
         "firing_rate": validation.firing_rate,
         "firing_rates": validation.firing_rates,
+        "synops": round(validation.synops, 1),
     }
 
 
@@ -109,6 +110,7 @@ def finish(folder: RunFolder, splits: Splits, net: nn.Module, progress: Progress
         "nonzero": nonzero(net),
         "firing_rate": test.firing_rate,
         "firing_rates": test.firing_rates,
+        "synops": round(test.synops, 1),
         "seconds": round(progress.seconds, 3),
     }
     folder.write_summary(summary)

@@ -8,10 +8,11 @@ from bregma.sparsity.counts import (
     operations,
     sparse_footprint,
 )
-from bregma.sparsity.measure import density, layer_densities, nonzero, parameters
+from bregma.sparsity.measure import SynOps, density, layer_densities, nonzero, parameters, synops
 
 __all__ = [
     "Operations",
+    "SynOps",
     "activation_sparsity",
     "connection_sparsity",
     "density",
@@ -21,4 +22,5 @@ __all__ = [
     "operations",
     "parameters",
     "sparse_footprint",
+    "synops",
 ]

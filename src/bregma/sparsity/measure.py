@@ -1,12 +1,16 @@
-"""How sparse a model is: exact zeros, counted."""
+"""How sparse a model is: exact zeros, counted, and the operations they leave."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from types import TracebackType
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.hooks import RemovableHandle
 
+from bregma.nn.activity import watch
 from bregma.nn.weights import split_parameters
 
 
@@ -72,3 +76,68 @@ def nonzero(model: nn.Module) -> int:
 
 def _nonzero(tensors: Iterable[Tensor]) -> int:
     return sum(int(torch.count_nonzero(t)) for t in tensors)
+
+
+class SynOps:
+    r"""Counts the synaptic operations of all forward passes inside its ``with`` block.
+
+    One synaptic operation is one spike that meets one weight that is not zero:
+    :math:`\sum_t \sum_j 1[s_j(t) \neq 0] \cdot \#\{i : w_{ij} \neq 0\}`, over all dense layers, convolutions (borders
+    and strides as they are) and recurrent weights. An input that is not zero counts as one spike whatever its value;
+    biases and what neurons do for themselves do not count. Spikes of the last step count in recurrent weights too.
+
+    Args:
+        net: any module that holds its weights in ``nn.Linear``, convolutions and `RecurrentLIF` layers.
+
+    Attributes:
+        total: operations so far, of all samples.
+
+    Example:
+        >>> net = nn.Linear(3, 2)
+        >>> with torch.no_grad():
+        ...     _ = net.weight.copy_(torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, 0.0]]))
+        >>> with SynOps(net) as ops:
+        ...     _ = net(torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))  # 2 + 0 operations, then 1
+        >>> ops.total
+        3.0
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+        self.total = 0.0
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> SynOps:
+        self._handles = watch(self.net, self._hear)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    @torch.no_grad()
+    def _hear(self, module: nn.Linear | _ConvNd, x: Tensor) -> None:
+        there = (module.weight != 0).to(torch.float32)
+        if isinstance(module, _ConvNd):
+            spatial = there.ndim - 1
+            spikes = (x != 0).to(torch.float32).reshape(-1, *x.shape[-spatial:]).sum(0, keepdim=True)
+            self.total += module._conv_forward(spikes, there, None).double().sum().item()
+        else:
+            spikes = (x != 0).to(torch.float32).flatten(0, -2).sum(0)
+            self.total += torch.dot(spikes.double(), there.sum(0).double()).item()
+
+
+@torch.no_grad()
+def synops(net: nn.Module, x: Tensor) -> float:
+    """Return the synaptic operations per sample of time-major frames (T, B, ...); see `SynOps`.
+
+    Example:
+        >>> from bregma.nn import SpikingMLP
+        >>> synops(SpikingMLP(4, hidden=(3,), classes=2), torch.zeros(5, 2, 4))
+        0.0
+    """
+    with SynOps(net) as ops:
+        net(x)
+    return ops.total / x.shape[1]

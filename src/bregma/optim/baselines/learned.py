@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from bregma.optim import checks
 from bregma.optim.sparsifier import Sparsifier
-from bregma.prox import thresholds
+from bregma.prox import maps
 
 
 class STR(Sparsifier):
@@ -106,7 +106,7 @@ class STR(Sparsifier):
         """Write the thresholded weights; before the cut they are also the mask."""
         parts = zip(self.weights, self._views(dual), torch.sigmoid(self.s), strict=True)
         for w, v, threshold in parts:
-            w.copy_(thresholds.soft(v, threshold.to(v.dtype)))
+            w.copy_(maps.soft(v, threshold.to(v.dtype)))
         if self.step_count < self.freeze_step:
             self.mask = torch.cat([(w != 0).flatten() for w in self.weights])
         else:

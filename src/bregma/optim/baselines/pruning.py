@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from torch import nn
 from torch.optim import Optimizer
 
+from bregma.nn.populations import Population
 from bregma.optim.density import check_metric
 from bregma.optim.sparsifier import Sparsifier
 
@@ -25,6 +29,8 @@ class MagnitudePruning(Sparsifier):
         allocation: ``"global"``, ``"uniform"`` or ``"erk"``. Default: "global".
         neuron_floor: inputs that each output of each weight tensor keeps. Default: 0.
         layer_floor: share of each weight tensor that is kept at least. Default: 0.
+        structure: what goes as a whole, e.g. ``"neurons"``. Default: "weights".
+        net: the network, needed for ``structure="neurons"``. Default: None.
 
     Reference: M. Zhu, S. Gupta, "To prune, or not to prune", arXiv 1710.01878.
 
@@ -53,6 +59,8 @@ class MagnitudePruning(Sparsifier):
         allocation: str = "global",
         neuron_floor: int = 0,
         layer_floor: float = 0.0,
+        structure: str | Sequence[Population] = "weights",
+        net: nn.Module | None = None,
     ) -> None:
         check_metric(optimizer, metric)
         super().__init__(
@@ -64,6 +72,8 @@ class MagnitudePruning(Sparsifier):
             allocation=allocation,
             neuron_floor=neuron_floor,
             layer_floor=layer_floor,
+            structure=structure,
+            net=net,
         )
         self._metric = metric
 

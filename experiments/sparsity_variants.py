@@ -1,0 +1,78 @@
+"""What was tried beside the method that `bregma.TargetDensity` has: variants of it that sparsity.py trains."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import bregma
+from bregma.prox import thresholds
+
+
+class SparseStart(bregma.TargetDensity):
+    """Start from a random mask of a density between the target and one, shared out by ERK, and thin out from there.
+
+    Duals outside the mask are zero and stay there. The rest is scaled up by 1 / sqrt(density) of its tensor.
+    """
+
+    def __init__(self, *args: Any, start: float, seed: int = 0, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.start = max(start, self.target)
+        generator = torch.Generator().manual_seed(seed)
+        total = thresholds.keep_count(self.size, self.start)
+        counts = thresholds.allocate([w.shape for w in self.weights], total, "erk")
+        with torch.no_grad():
+            for w, count in zip(self.weights, counts, strict=True):
+                kept, _ = thresholds.top_mask(torch.rand(w.numel(), generator=generator), count)
+                w.mul_(kept.view(w.shape)).mul_(math.sqrt(w.numel() / count))
+
+    def scheduled_density(self) -> float:
+        """From the start to the target, cubic."""
+        left = 1.0 - min(self.step_count / self.freeze_step, 1.0)
+        return self.target + (self.start - self.target) * left**3
+
+
+class Cycles(bregma.TargetDensity):
+    """AC/DC: dense and sparse phases in turn, the last one sparse; pruned weights come back with the dual they had.
+
+    Reference: A. Peste et al., "AC/DC: alternating compressed/decompressed training", arXiv 2106.12379.
+    """
+
+    def __init__(self, *args: Any, cycles: int, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.cycles = cycles
+
+    def scheduled_density(self) -> float:
+        """One in the first half of each cycle, the target in the second."""
+        phase = self.step_count / self.freeze_step * self.cycles
+        return self.target if self.step_count >= self.freeze_step or phase % 1.0 >= 0.5 else 1.0
+
+
+class PowerPropagation(bregma.TargetDensity):
+    """The weights are ``sign(x) |x|^power`` of the thresholded dual x, which moves by the gradient with respect to it.
+
+    Reference: J. Schwarz et al., "Powerpropagation: a sparsity inducing weight reparameterisation", arXiv 2110.00296.
+    """
+
+    def __init__(self, *args: Any, power: float, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.power = power
+
+    def _before(self) -> None:
+        if self.step_count <= self.freeze_step:
+            if self.dual is None:
+                self.dual = self._power(self._gathered(), 1 / self.power)
+            for w, v in zip(self.weights, self._views(self.dual), strict=True):
+                if w.grad is not None:
+                    w.grad.mul_(self.power * v.abs().pow(self.power - 1))
+        super()._before()
+
+    def _write(self, dual: Tensor, cut: Tensor) -> None:
+        super()._write(dual, cut)
+        for w in self.weights:
+            w.copy_(self._power(w, self.power))
+
+    @staticmethod
+    def _power(x: Tensor, power: float) -> Tensor:
+        return torch.copysign(x.abs().pow(power), x)

@@ -1,0 +1,59 @@
+"""What reaches each weight tensor of a network while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.hooks import RemovableHandle
+
+from bregma.nn.layers import RecurrentLIF
+
+#: Called with the module that holds the weights and the presynaptic activity.
+Listener = Callable[[nn.Linear | _ConvNd, Tensor], None]
+
+
+def watch(net: nn.Module, heard: Listener) -> list[RemovableHandle]:
+    """Call ``heard(module, x)`` for every dense layer and convolution of a network at each forward pass.
+
+    ``x`` is the input of the layer, detached; for the weights among the neurons of a `RecurrentLIF` it is the spikes
+    (T, B, n) that the layer gives out.
+
+    Args:
+        net: any module.
+        heard: what to call.
+
+    Returns:
+        Handles; ``remove()`` each of them to stop.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Linear(4, 2), RecurrentLIF(2))
+        >>> handles = watch(net, lambda module, x: print(module.in_features, tuple(x.shape)))
+        >>> spikes, _ = net(torch.zeros(5, 3, 4))
+        4 (5, 3, 4)
+        2 (5, 3, 2)
+    """
+    handles = []
+    for module in net.modules():
+        if isinstance(module, RecurrentLIF):
+            handles.append(module.register_forward_hook(_emitted(heard)))
+        elif isinstance(module, (nn.Linear, _ConvNd)):
+            handles.append(module.register_forward_pre_hook(_received(heard)))
+    return handles
+
+
+def _received(heard: Listener) -> Callable[[Any, tuple[Tensor, ...]], None]:
+    def hook(module: nn.Linear | _ConvNd, inputs: tuple[Tensor, ...]) -> None:
+        heard(module, inputs[0].detach())
+
+    return hook
+
+
+def _emitted(heard: Listener) -> Callable[[Any, Any, tuple[Tensor, Tensor]], None]:
+    def hook(module: RecurrentLIF, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+        heard(module.recurrent, output[0].detach())
+
+    return hook
