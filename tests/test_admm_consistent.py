@@ -11,7 +11,7 @@ from bregma.admm.consistent import ConsistentADMM
 from bregma.admm.consistent_settings import ConsistentSettings
 from bregma.admm.targets import Dithered, Flips, Window
 
-RULES = [Window(), Dithered(share=0.05), Flips(share=0.2)]
+RULES = [Window(), Dithered(share=0.05), Flips(share=0.2), Dithered(mirrored=False), Flips(0.3, mirrored=False)]
 
 
 def busy_data(samples=30, steps=9, inputs=14, classes=3, seed=0):
@@ -29,12 +29,12 @@ def pair(rule, x, y, **options):
     solver = ConsistentADMM((12, 10), x.shape[2], y.shape[1], settings, dtype=torch.float64)
     solver.begin(x)
     cuts = []
-    solver._cuts = lambda g, kappa, z: cuts.append(kept(rule, g * kappa[:, None, None], z)) or cuts[-1]
+    solver._sweep._cuts = lambda g, kappa, z: cuts.append(kept(rule, g * kappa[:, None, None], z)) or cuts[-1]
 
     def move(g, z):
         if isinstance(rule, Window):
             return reference.window(g, z, 1.0, rule.width)
-        return reference.displaced(g, z, 1.0, rule.margin, kept(rule, g, z), isinstance(rule, Dithered))
+        return reference.displaced(g, z, 1.0, rule.margin, kept(rule, g, z), isinstance(rule, Dithered), rule.mirrored)
 
     names = ("ridge", "readout_ridge", "gram_decay", "readout_decay")
     return solver, reference.Network(
@@ -64,7 +64,7 @@ def test_mini_batches_equal_the_transcription(rule, readout):
     solver, oracle = pair(rule, x[:, :10], y[:10], readout=readout, iterations=20)
     for k in range(4):
         part = slice(10 * (k % 3), 10 * (k % 3) + 10)
-        solver._due = lambda: [True, True]
+        solver._sweep._due = lambda iteration: [True, True]
         solver.step(x[:, part], y[part])
         oracle.step(x[:, part], y[part], 0.05 * (1 - k / 20))
     assert_same_weights(solver, oracle)

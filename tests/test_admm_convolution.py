@@ -103,6 +103,7 @@ def test_the_classifier_takes_convolutions():
         bars[k][(place, slice(None)) if label else (slice(None), place)] = 0.7
     X = (rng.random((12, 30, 36)) < bars.reshape(30, 36)).astype(np.float32)
     options = {"hidden": (Convolution(6, 3, stride=2), 16), "frame_shape": (1, 6, 6), "iterations": 60, "warming": 30}
+    options["solver"] = "paper"
     model = bregma.ADMMClassifier(**options).fit(X, y)
     assert [weight.shape for weight in model.weights_] == [(6, 9), (16, 24), (2, 16)]
     assert model.history_[-1]["train_accuracy"] == model.score(X, y)

@@ -52,13 +52,13 @@ def window(g: Tensor, z: Tensor, threshold: float, width: float) -> Tensor:
     return g / (1 + (z - threshold).abs() / width) ** 2
 
 
-def displaced(g: Tensor, z: Tensor, threshold: float, margin: float, cuts, graded: bool) -> Tensor:
+def displaced(g: Tensor, z: Tensor, threshold: float, margin: float, cuts, graded: bool, mirrored: bool) -> Tensor:
     """Entry by entry."""
     out = torch.zeros_like(z)
     for at in torch.cartesian_prod(*(torch.arange(k) for k in z.shape)):
         i = tuple(at.tolist())
         s = g[i].sign()
-        d = threshold + margin * s - z[i]
+        d = s * ((z[i] - threshold).abs() + margin) if mirrored else threshold + margin * s - z[i]
         if d * s > 0:
             u = g[i].abs() / (d**2 + 1e-3)
             cut = cuts[0] if s > 0 else cuts[1]

@@ -5,6 +5,7 @@ from bregma.admm.consistent_settings import ConsistentSettings
 from bregma.admm.convolution import Convolution
 from bregma.admm.estimator import ADMMClassifier
 from bregma.admm.forward import forward
+from bregma.admm.layers import Delayed, Recurrent
 from bregma.admm.problem import Constants, Problem, Variables, lagrangian
 from bregma.admm.settings import Settings
 from bregma.admm.solver import ADMM
@@ -17,9 +18,11 @@ __all__ = [
     "ConsistentSettings",
     "Constants",
     "Convolution",
+    "Delayed",
     "Dithered",
     "Flips",
     "Problem",
+    "Recurrent",
     "Settings",
     "Variables",
     "Window",

@@ -9,21 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bregma.admm.fitting import History
-from bregma.admm.solver import ADMM
-
-#: Parameters that may differ between the fit that wrote a checkpoint and the one that goes on from it.
-_FREE = ("iterations", "measure_every", "verbose")
+from bregma.admm.fitting import History, Trained
 
 
 def identity(parameters: Mapping[str, Any], classes: list[Any], x: Tensor, codes: Tensor) -> str:
     """What must be the same for a checkpoint to be gone on with: parameters, labels, a digest of the data."""
-    kept = {name: value for name, value in parameters.items() if name not in _FREE}
-    digest = [zlib.crc32(part.numpy().tobytes()) for part in (x, codes)]
-    return json.dumps([kept, classes, list(x.shape), digest], default=str)
+    digest = [zlib.crc32(part.contiguous().numpy().data) for part in (x, codes)]
+    return json.dumps([dict(parameters), classes, list(x.shape), digest], default=str)
 
 
-def save(path: Path, of: str, solver: ADMM, history: History) -> None:
+def save(path: Path, of: str, solver: Trained, history: History) -> None:
     """Write tensors and plain values only, so that `torch.load(weights_only=True)` reads them; replaced in one move."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -31,7 +26,7 @@ def save(path: Path, of: str, solver: ADMM, history: History) -> None:
     part.replace(path)
 
 
-def load(path: Path, of: str, solver: ADMM) -> History:
+def load(path: Path, of: str, solver: Trained) -> History:
     """Put a solver where the file left off; the history so far.
 
     Raises:

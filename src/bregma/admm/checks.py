@@ -14,8 +14,13 @@ Layout = Literal["time-major", "batch-major"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
-def as_frames(frames: Any, layout: Layout) -> Tensor:
-    """Float32 frames (T, B, n) from an array or tensor of either layout.
+def as_frames(frames: Any, layout: Layout, dtype: torch.dtype | None = torch.float32) -> Tensor:
+    """Frames (T, B, n) from an array or tensor of either layout.
+
+    Args:
+        frames: of any dtype.
+        layout: of their axes.
+        dtype: wanted; None leaves them as they are, without a copy.
 
     Raises:
         ValueError: not three-dimensional, empty, or not finite; unknown layout.
@@ -26,7 +31,8 @@ def as_frames(frames: Any, layout: Layout) -> Tensor:
     if x.dim() != 3 or 0 in x.shape:
         wanted = "(T, B, n)" if layout == "time-major" else "(B, T, n)"
         raise ValueError(f"X must be {layout} {wanted} without an empty axis, got shape {tuple(x.shape)}")
-    x = (x if layout == "time-major" else x.transpose(0, 1)).to(torch.float32).contiguous()
+    x = x if layout == "time-major" else x.transpose(0, 1)
+    x = x if dtype is None else x.to(dtype).contiguous()
     if not bool(x.isfinite().all()):
         raise ValueError("X must be finite, got NaN or infinity")
     return x
@@ -92,4 +98,26 @@ def require_memory(steps: int, samples: int, sizes: Sequence[int], copies: int =
             f"hidden {tuple(sizes[1:-1])} on {samples} samples of {steps} steps needs {total / 1e9:.1f} GB "
             f"({variables / 1e9:.1f} GB of them membranes and spikes), but {free / 1e9:.1f} GB are free; "
             "use fewer samples, time steps or neurons"
+        )
+
+
+def require_batch_memory(steps: int, samples: int, sizes: Sequence[int]) -> None:
+    """Refuse a mini-batch of the consistent solver that cannot fit, before any work.
+
+    It holds the spikes of every layer, and membranes and displacements of the hidden ones.
+
+    Args:
+        steps: T.
+        samples: of a mini-batch, or all of them.
+        sizes: inputs and neurons of each hidden layer.
+
+    Raises:
+        MemoryError: with what is needed and what there is.
+    """
+    total = 4 * steps * samples * (2 * sizes[0] + 3 * sum(sizes[1:])) + 3 * 8 * max(sizes) ** 2
+    free = available_bytes()
+    if total > free:
+        raise MemoryError(
+            f"hidden {tuple(sizes[1:])} on {samples} samples of {steps} steps needs {total / 1e9:.1f} GB, "
+            f"but {free / 1e9:.1f} GB are free; use a smaller batch_size, fewer time steps or neurons"
         )

@@ -27,28 +27,18 @@ import torch
 from torch import Tensor
 
 from bregma.admm.consistent_settings import ConsistentSettings
-from bregma.admm.forward import random_layer
-from bregma.admm.losses import LOSSES
-from bregma.admm.preconditioner import Preconditioner
+from bregma.admm.layers import Layer
+from bregma.admm.losses import LOSSES, SquaredError
 from bregma.admm.readout import Fit, fit, working_targets
 from bregma.admm.statistics import Statistics
-from bregma.admm.synapses import Dense, Synapses
-from bregma.admm.targets import sample
-from bregma.admm.traces import pack, read, readout_kernel
-from bregma.admm.workers import ALONE, Workers, whereabouts
+from bregma.admm.steps import Hidden, Steps
+from bregma.admm.sweep import Activity, Sweep
+from bregma.admm.true_network import TrueNetwork
+from bregma.admm.workers import ALONE, Workers
 
-_START_SAMPLES = 400
+_ROUNDS = 30  # of majorisation of a loss that is no squared error
 _HALVINGS = 3  # of a full-batch step
 _GROWTH = 1.5
-
-
-@dataclass
-class Activity:
-    """What a true forward pass leaves: spikes from the data to the last hidden layer, membranes, readout features."""
-
-    spikes: list[Tensor]
-    membranes: list[Tensor]
-    features: Tensor
 
 
 @dataclass
@@ -60,14 +50,15 @@ class _Point:
     fit: Fit
 
 
-class ConsistentADMM:
+class ConsistentADMM(TrueNetwork):
     """The weights of a network, and the iteration that moves them.
 
     Args:
-        hidden: neurons of each hidden layer.
+        hidden: of each hidden layer its neurons, a `Convolution`, `Recurrent` or `Delayed`.
         inputs: n_0.
         classes: size of the readout.
         settings: see `ConsistentSettings`.
+        frame_shape: (channels, height, width) of the inputs, if the first layer is a convolution.
         seed: of the weights' start and of samples for quantiles.
         dtype: of weights and of all computations but sums and factorisations, which are float64.
         workers: a group whose workers hold a part of the samples each; all must call the same methods, and each finds
@@ -75,7 +66,8 @@ class ConsistentADMM:
             one worker's samples).
 
     Attributes:
-        weights: W of each layer (rows, features), the readout's last; None before the first data.
+        weights: W of each layer (rows, features), the readout's last; empty before the first data.
+        duals: of the hidden weights, if there is a density.
         iteration: how many were done.
 
     Example:
@@ -85,54 +77,52 @@ class ConsistentADMM:
         >>> solver = ConsistentADMM((16,), inputs=10, classes=2)
         >>> for _ in range(5):
         ...     solver.step(x, torch.eye(2)[codes])
-        >>> solver.refresh([(x, torch.eye(2)[codes])])
+        >>> solver.weights[-1] = solver.refreshed([(x, torch.eye(2)[codes], None)])
         >>> bool((solver.scores(x).argmax(1) == codes).double().mean() > 0.8)
         True
     """
 
     def __init__(
         self,
-        hidden: Sequence[int],
+        hidden: Sequence[Layer],
         inputs: int,
         classes: int,
         settings: ConsistentSettings | None = None,
         *,
+        frame_shape: Sequence[int] | None = None,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
         workers: Workers = ALONE,
     ) -> None:
-        self.settings = settings or ConsistentSettings()
+        super().__init__(hidden, inputs, classes, settings or ConsistentSettings(), frame_shape, seed, dtype, workers)
         self.loss = LOSSES[self.settings.loss]()
-        self.synapses: list[Synapses] = []
-        size = inputs
-        for neurons in hidden:
-            self.synapses.append(Dense(neurons, size))
-            size = neurons
-        self.generator = torch.Generator().manual_seed(seed)
-        self.dtype, self.iteration, self.step_size = dtype, 0, self.settings.step
-        self.weights: list[Tensor] = []
-        self._classes, self._features = classes, size
-        self._workers = workers
-        self._layers = [Preconditioner(s.shape[1], self.settings.ridge) for s in self.synapses]
-        self._readout = Statistics.empty(size, classes)
+        self.iteration, self.step_size = 0, self.settings.step
+        self.duals: list[Tensor] = []
+        self._readout = Statistics.empty(self._features, classes)
+        self._sweep = Sweep(self.synapses, self.settings, self.generator, dtype)
+        shapes = [layer.shape for layer in self.synapses]
+        self._steps = Steps(self.settings.density, self.settings.iterations, shapes, classes * self._features)
         self._point: _Point | None = None
 
-    def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
+    def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None, *, share: float | None = None) -> None:
         """One iteration on a mini-batch, with running statistics.
 
         Args:
             x: input spikes (T, B, n_0).
             y: coded labels (B, classes).
             weight: of the samples (B,); all 1 by default.
+            share: by how much of their norm the hidden weights move; by default as the settings say.
         """
         x, y = self.begin(x), y.to(self.dtype)
+        if self._point is not None:
+            self._adopt(self._point)
         activity = self.run(x)
         readout = self.readout_sums(activity, y, weight)
         self._sum([readout])
         self.take_readout(readout)
         layers = self.layer_sums(activity, y, weight)
         self._sum(layers)
-        self.take_layers(layers)
+        self.take_layers(layers, share)
 
     @torch.no_grad()
     def readout_sums(self, activity: Activity, y: Tensor, weight: Tensor | None = None) -> Statistics:
@@ -166,13 +156,13 @@ class ConsistentADMM:
         residual = self.loss.residual(activity.features @ self.weights[-1].T, y)
         if weight is not None:
             residual = residual * weight[:, None].to(residual)
-        return self._sweep(activity, residual, self._due())
+        return self._sweep.sums(self.weights, activity, residual, self.iteration)
 
-    def take_layers(self, new: Sequence[Statistics]) -> None:
-        """Move the hidden layers by sums over all samples of a mini-batch."""
-        share = self.settings.share(self.iteration)
-        for layer, move in enumerate(self._moves(new, self.settings.gram_decay)):
-            self.weights[layer] = _moved(self.weights[layer], move, share)
+    def take_layers(self, new: Sequence[Statistics], share: float | None = None) -> None:
+        """Move the hidden layers by sums over all samples of a mini-batch; ``share`` as for `step`."""
+        share = self.settings.share(self.iteration) if share is None else share
+        moves = self._sweep.moves(new, self.settings.gram_decay, self._masks())
+        self._put(self._steps.stepped(self._hidden, moves, share, self.iteration))
         self.iteration += 1
         self._point = None
 
@@ -188,138 +178,73 @@ class ConsistentADMM:
             Whether one of them did. If not, the weights stay, and the next call tries smaller steps.
         """
         here = self._at(x, y, weight)
-        layers = self._sweep(here.activity, here.fit.residual, self._due(full=True))
+        layers = self._sweep.sums(self.weights, here.activity, here.fit.residual, None)
         self._sum(layers)
-        moves = self._moves(layers, keep=0.0)
-        start, size = list(self.weights), self.step_size
+        moves = self._sweep.moves(layers, 0.0, self._masks())
+        start, size = self._hidden, self.step_size
         for _ in range(_HALVINGS + 1):
-            self.weights = [*(_moved(w, move, size) for w, move in zip(start, moves, strict=False)), start[-1]]
+            self._put(self._steps.stepped(start, moves, size, self.iteration))
             there = self._evaluate(here.data, here.activity.spikes[0])
             if there.fit.value < here.fit.value:
                 break
             size /= 2
         else:
-            there, self.weights = here, start
+            there = here
+            self._put(start)
         self._point = there
         self.weights[-1] = there.fit.weight
         self.step_size = size * (_GROWTH if there is not here else 1)
         self.iteration += 1
         return there is not here
 
-    def refresh(self, batches: Iterable[tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Fit the readout anew to the hidden layers as they are now.
+    def refreshed(self, batches: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Tensor:
+        """The readout (classes, n) fitted to the hidden layers as they are now; the solver stays as it is.
 
         Args:
-            batches: data and coded labels, as for `step`.
+            batches: data, coded labels and weights of samples, as for `step`. The features of all are held at once.
         """
-        fresh = Statistics.empty(self._features, self._classes)
-        for x, y, *weight in batches:
-            f, y = self.run(self.begin(x)).features, y.to(self.dtype)
-            fresh.merge(Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), *weight))
-        self._sum([fresh])
-        self.take_readout(fresh, fresh=True)
-
-    @torch.no_grad()
-    def scores(self, x: Tensor, batch: int = 256) -> Tensor:
-        """The readout of the true network (B, classes).
-
-        Args:
-            x: input spikes (T, B, n_0).
-            batch: samples at a time, which bounds the memory.
-        """
-        parts = [self.run(pack(part.to(self.dtype))).features @ self.weights[-1].T for part in x.split(batch, dim=1)]
-        return torch.cat(parts)
+        parts = [(self.run(self.begin(x)).features, y.to(self.dtype), weight) for x, y, weight in batches]
+        readout = self.weights[-1]
+        for _ in range(1 if isinstance(self.loss, SquaredError) else _ROUNDS):
+            total = Statistics.empty(self._features, self._classes)
+            for f, y, weight in parts:
+                total.merge(Statistics.of(f, working_targets(self.loss, f @ readout.T, y), weight))
+            self._sum([total])
+            readout = total.solve(self.settings.readout_ridge).to(self.dtype)
+        return readout
 
     def measure(self) -> dict[str, Any]:
-        """What the last iteration left: ``loss`` of full-batch descent, ``rates`` of the hidden layers, ``step``."""
+        """The ``step`` that comes next, and after full-batch descent the mean ``loss`` of a sample."""
         loss = {} if self._point is None else {"loss": self._point.fit.value}
         return {**loss, "step": self.step_size if self._point else self.settings.share(self.iteration)}
 
-    @torch.no_grad()
-    def begin(self, x: Tensor) -> Tensor:
-        """The data ready for products; the first ones start the weights, random with a firing rate of 15 %."""
-        x = pack(x.to(self.dtype)) if x.numel() else x.to(self.dtype)
-        if not self.weights:
-            first, _ = whereabouts(self._workers, x.shape[1])
-            self.weights, a = [], x[:, : max(0, _START_SAMPLES - first)].contiguous()
-            for synapses in self.synapses:
-                w, a = random_layer(
-                    a,
-                    synapses.shape[0],
-                    self.settings.constants,
-                    self.generator,
-                    self.settings.rate,
-                    workers=self._workers,
-                )
-                self.weights.append(w)
-            self.weights.append(x.new_zeros(self._classes, self._features))
-        return x
+    def resume(self, weights: list[Tensor], iteration: int) -> None:
+        """Go on from weights alone; statistics start anew, and the weights are their own duals."""
+        self.weights, self.iteration = [weight.clone() for weight in weights], iteration
+        self.duals = [] if self.settings.density is None else list(self.weights[:-1])
 
-    @torch.no_grad()
-    def run(self, x: Tensor) -> Activity:
-        """A true forward pass."""
-        if not x.numel():  # a worker without samples
-            empty = [x.new_zeros(len(x), 0, s.shape[0]) for s in self.synapses]
-            return Activity([x, *empty], empty, x.new_zeros(0, self._features))
-        spikes, membranes = [x], []
-        for synapses, weight in zip(self.synapses, self.weights, strict=False):
-            z, a = synapses.run(spikes[-1], weight, self.settings.constants)
-            membranes.append(z)
-            spikes.append(a)
-        return Activity(spikes, membranes, read(spikes[-1], self._kappa(x)))
+    @property
+    def _hidden(self) -> Hidden:
+        return Hidden(self.weights[:-1], self.duals)
 
-    def _kappa(self, x: Tensor) -> Tensor:
-        return readout_kernel(self.settings.readout, len(x), self.settings.constants.decay, x)
+    def _masks(self) -> list[Tensor] | None:
+        """Which hidden connections exist; None: all."""
+        return [weight != 0 for weight in self.weights[:-1]] if self.duals else None
+
+    def _started(self) -> None:
+        self._put(self._steps.start(self.weights[:-1]))
+
+    def _put(self, hidden: Hidden) -> None:
+        self.weights[:-1], self.duals = hidden.weights, hidden.duals
+
+    def _adopt(self, point: _Point) -> None:
+        """Running statistics start with what full-batch descent saw last."""
+        f, (_, y, weight) = point.activity.features, point.data
+        self._readout = Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), weight)
+        self._sum([self._readout])
 
     def _solve_readout(self) -> None:
         self.weights[-1] = self._readout.solve(self.settings.readout_ridge).to(self.dtype)
-
-    def _sweep(self, activity: Activity, residual: Tensor, due: Sequence[bool]) -> list[Statistics]:
-        """The sums of the weights' least squares of every hidden layer, all at the same point."""
-        if not len(residual):  # a worker without samples
-            return [_nothing(synapses.shape, now) for synapses, now in zip(self.synapses, due, strict=True)]
-        s, rule = self.settings, self.settings.rule
-        g, kappa = (residual @ self.weights[-1])[None], self._kappa(activity.spikes[0])
-        ones = torch.ones_like(kappa)
-        sums: list[Statistics] = []
-        for layer in reversed(range(len(self.synapses))):
-            synapses, weight, a, own = self.synapses[layer], self.weights[layer], *activity.spikes[layer : layer + 2]
-            z = activity.membranes[layer]
-            cuts = self._cuts(g, kappa, z) if rule.sampled else (0.0, 0.0)
-            d = synapses.reverse(rule, g, kappa, z, weight, s.constants, cuts)
-            cross = synapses.sums(d, a, own)
-            gram = synapses.gram(a, own, s.constants.decay) if due[layer] else cross.new_empty(0, 0)
-            sums.append(Statistics(gram, cross, cross.new_tensor(synapses.count(a))))
-            if layer:
-                g, kappa = synapses.back(d, weight), ones
-        return sums[::-1]
-
-    def _moves(self, sums: Sequence[Statistics], keep: float) -> list[Tensor]:
-        """``(sum d phi^T / count) (gram / count + mu I)^-1`` of every hidden layer."""
-        moves = []
-        for layer, (preconditioner, new) in enumerate(zip(self._layers, sums, strict=True)):
-            if len(new.gram):
-                preconditioner.update(Statistics(new.gram, new.gram[:, :0], new.count), keep if layer else 1.0)
-            moves.append(preconditioner.apply((new.cross / new.count).to(self.dtype)))
-        return moves
-
-    def _due(self, full: bool = False) -> list[bool]:
-        """Which layers' Gram matrices are formed in this iteration.
-
-        The data's is formed once in full-batch descent, and after 0, 1, 2, 4, 8 ... mini-batches, which it adds up.
-        """
-        k = self.iteration
-        first = float(self._layers[0].statistics.count) == 0 if full else k & (k - 1) == 0
-        later = full or k % self.settings.gram_every == 0 or k < self.settings.gram_every
-        return [first, *[later] * (len(self.synapses) - 1)]
-
-    def _cuts(self, g: Tensor, kappa: Tensor, z: Tensor) -> tuple[float, float]:
-        """Thresholds of the rule, from a sample of entries."""
-        at = sample(z.numel(), self.generator)
-        inner = z[0].numel()
-        t, rest = at // inner, at % inner
-        gains = g.reshape(len(g), -1)[t if len(g) > 1 else 0, rest] * kappa[t]
-        return self.settings.rule.cuts(gains, z.reshape(-1)[at], self.settings.constants.threshold)
 
     def _at(self, x: Tensor, y: Tensor, weight: Tensor | None) -> _Point:
         """The point of these data, computed anew unless the last iteration left it."""
@@ -342,12 +267,13 @@ class ConsistentADMM:
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on bit by bit, copied."""
-        statistics = [*(layer.statistics for layer in self._layers), self._readout]
+        statistics = [*self._sweep.statistics, self._readout]
         return {
             "iteration": self.iteration,
             "step_size": self.step_size,
             "generator": self.generator.get_state(),
             "weights": [weight.clone() for weight in self.weights],
+            "duals": [dual.clone() for dual in self.duals],
             "statistics": [{k: v.clone() for k, v in part.tensors().items()} for part in statistics],
         }
 
@@ -362,22 +288,9 @@ class ConsistentADMM:
         if found and found != shapes:
             raise ValueError(f"state: weights must be of shapes {shapes}, got {found}")
         *layers, self._readout = map(Statistics.from_tensors, state["statistics"])
-        for layer, statistics in zip(self._layers, layers, strict=True):
-            layer.load(statistics)
+        self._sweep.load(layers)
         self.iteration, self.step_size = int(state["iteration"]), float(state["step_size"])
         self.weights = [weight.clone() for weight in state["weights"]]
+        self.duals = [dual.clone() for dual in state["duals"]]
         self.generator.set_state(state["generator"])
         self._point = None
-
-
-def _moved(weight: Tensor, move: Tensor, share: float) -> Tensor:
-    """``weight`` moved along ``move`` by a share of its norm; where there is nowhere to go, it stays."""
-    length = float(move.norm())
-    return weight + move * (share * float(weight.norm()) / length) if length > 0 else weight
-
-
-def _nothing(shape: tuple[int, int], due: bool) -> Statistics:
-    """The sums of a layer over no samples."""
-    rows, features = shape
-    zeros = Statistics.empty(features if due else 0, 0)
-    return Statistics(zeros.gram, zeros.gram.new_zeros(rows, features), zeros.count)

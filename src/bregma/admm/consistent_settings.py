@@ -30,6 +30,8 @@ class ConsistentSettings:
         readout_decay: what a mini-batch counts for the readout after the next one, in [0, 1).
         leave_one_out: in full-batch descent, residuals of readouts fitted to all other samples.
         rate: share of steps at which neurons of random weights fire in the beginning, in (0, 0.5).
+        density: share of all weights that are not zero in the end, exactly, in (0, 1]; None: all. See
+            `bregma.admm.steps`.
 
     Raises:
         ValueError: a setting out of its range.
@@ -52,6 +54,7 @@ class ConsistentSettings:
     readout_decay: float = 0.9
     leave_one_out: bool = True
     rate: float = 0.15
+    density: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("step", "ridge", "readout_ridge"):
@@ -65,6 +68,8 @@ class ConsistentSettings:
                 raise ValueError(f"{name} must be one of {', '.join(get_args(choice))}, got {getattr(self, name)!r}")
         if self.gram_every < 1 or (self.iterations is not None and self.iterations < 1):
             raise ValueError(f"gram_every, iterations must be >= 1, got {self.gram_every}, {self.iterations}")
+        if self.density is not None and not 0 < self.density <= 1:
+            raise ValueError(f"density must be in (0, 1], got {self.density}")
         if not 0 < self.rate < 0.5:
             raise ValueError(f"rate must be in (0, 0.5), got {self.rate}")
 

@@ -1,20 +1,45 @@
-"""The loop around the solver: iterate, measure on the true network, save, show."""
+"""The loop around a solver: iterate, measure on the true network, save, show."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from bregma.admm.forward import forward
 from bregma.admm.progress import ProgressBar
-from bregma.admm.solver import ADMM
 
 Data = tuple[Tensor, Tensor]
 History = list[dict[str, Any]]
 
 
+class Trained(Protocol):
+    """A solver with the data it is trained on."""
+
+    @property
+    def iteration(self) -> int:
+        """How many iterations were done."""
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """W of each layer, the readout's last."""
+
+    def step(self) -> None:
+        """One iteration."""
+
+    def measure(self) -> dict[str, Any]:
+        """Figures of merit: numbers, or lists with a number per layer."""
+
+    def scores(self, x: Tensor) -> Tensor:
+        """The readout of the true network (B, classes)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values that it needs to go on bit by bit."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+
 def run(
-    solver: ADMM,
+    solver: Trained,
     history: History,
     data: dict[str, Data],
     *,
@@ -53,13 +78,12 @@ def run(
             bar.stop()
 
 
-def measure(solver: ADMM, data: dict[str, Data]) -> dict[str, Any]:
-    """The iteration, what `ADMM.measure` finds, and true accuracies."""
+def measure(solver: Trained, data: dict[str, Data]) -> dict[str, Any]:
+    """The iteration, what the solver measures, and true accuracies."""
     accuracies = {f"{name}_accuracy": accuracy(solver, *part) for name, part in data.items()}
     return {"iteration": solver.iteration, **solver.measure(), **accuracies}
 
 
-def accuracy(solver: ADMM, x: Tensor, codes: Tensor) -> float:
+def accuracy(solver: Trained, x: Tensor, codes: Tensor) -> float:
     """Share of samples whose largest score, in a true forward pass, is that of their class."""
-    scores = forward(x, solver.variables.weights, solver.constants, solver.network.correlations)
-    return float((scores.argmax(1) == codes).double().mean())
+    return float((solver.scores(x).argmax(1) == codes).double().mean())

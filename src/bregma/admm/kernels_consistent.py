@@ -30,7 +30,7 @@ def reverse_window(
 @loose_kernel
 def reverse_displaced(
     g: Array, kappa: Array, z: Array, threshold: float, margin: float, soften: float, up: float, down: float,
-    graded: bool, decay: float, out: Array, first: int, last: int,
+    graded: bool, mirrored: bool, decay: float, out: Array, first: int, last: int,
 ) -> None:  # fmt: skip
     """``out = F^T`` of the moves to the threshold and ``margin`` beyond that pay; see `bregma.admm.targets`."""
     zero, one = z.dtype.type(0), z.dtype.type(1)
@@ -47,7 +47,10 @@ def reverse_displaced(
             for j in range(n):
                 pull = factor * gain[j]
                 rises = pull > zero
-                d = threshold + (margin if rises else -margin) - membrane[j]
+                d = threshold - membrane[j]
+                if mirrored:
+                    d = abs(d) if rises else -abs(d)
+                d += margin if rises else -margin
                 u = abs(pull) / (d * d + soften)
                 cut = up if rises else down
                 share = min(one, u / cut) if graded else (one if u > cut else zero)

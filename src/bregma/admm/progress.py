@@ -38,15 +38,21 @@ def describe(point: dict[str, Any]) -> str:
         >>> describe({"lagrangian": 6024.3, "loss": 0.0506, "primal": 0.001, "membrane_residuals": [56.4, 1.5],
         ...           "spike_residuals": [286.0], "train_accuracy": 0.93})
         'L 6.02e+03  loss 0.051  primal 1.0e-03  z 56.4  a 286  train 93.0%'
+        >>> describe({"loss": 0.0506, "step": 0.3, "train_accuracy": 0.93})
+        'loss 0.051  step 0.3  train 93.0%'
     """
-    largest = {name: max(point[name]) for name in ("membrane_residuals", "spike_residuals")}
-    words = [
-        f"L {point['lagrangian']:.3g}",
-        f"loss {point['loss']:.2g}",
-        f"primal {point['primal']:.1e}",
-        f"z {largest['membrane_residuals']:.3g}",
-        f"a {largest['spike_residuals']:.3g}",
-    ]
+    words = []
+    if "lagrangian" in point:
+        words.append(f"L {point['lagrangian']:.3g}")
+    if "loss" in point:
+        words.append(f"loss {point['loss']:.2g}")
+    if "primal" in point:
+        words.append(f"primal {point['primal']:.1e}")
+    for letter, name in (("z", "membrane_residuals"), ("a", "spike_residuals")):
+        if name in point:
+            words.append(f"{letter} {max(point[name]):.3g}")
+    if "step" in point:
+        words.append(f"step {point['step']:.2g}")
     for part in ("train", "validation"):
         if f"{part}_accuracy" in point:
             words.append(f"{part} {point[f'{part}_accuracy']:.1%}")

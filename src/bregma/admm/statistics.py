@@ -82,13 +82,17 @@ class Statistics:
         weights: Tensor = torch.cholesky_solve(self.cross, cholesky(self.gram, self.shift(ridge))).T
         return weights
 
+    def mean(self) -> Tensor:
+        """``gram / count`` (n, n), a new tensor."""
+        return self.gram / self.count.clamp(min=1e-300)
+
     def inverse(self, ridge: float) -> Tensor:
         """``(gram / count + ridge * its mean diagonal * I)^-1`` (n, n), from a Cholesky factor.
 
         Against the general rule an explicit inverse: with a ridge of a hundredth its condition is harmless, and it
         serves the many products until the Gram matrix is formed anew.
         """
-        mean = self.gram / self.count.clamp(min=1e-300)
+        mean = self.mean()
         inverse: Tensor = torch.cholesky_inverse(cholesky(mean, relative_shift(mean, ridge)))
         return inverse
 

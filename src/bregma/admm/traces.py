@@ -127,7 +127,7 @@ def membranes(current: Tensor, constants: Constants, recurrent: Tensor | None = 
 def pack(a: Tensor) -> Tensor:
     """``a``, contiguous, carrying its bits if it is made of zeros and ones: packed once for all products with it."""
     a = a.contiguous()
-    if a.device.type == "cpu" and recall(a) is None:
+    if a.device.type == "cpu" and a.numel() and recall(a) is None:
         bits, graded = torch.ops.bregma.pack(a)
         if not bool(graded):
             remember(a, bits)

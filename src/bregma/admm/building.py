@@ -1,0 +1,214 @@
+"""From the parameters of `ADMMClassifier` to a solver that holds its data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
+
+from bregma.admm.checks import require_batch_memory, require_memory
+from bregma.admm.consistent import ConsistentADMM
+from bregma.admm.consistent_settings import ConsistentSettings
+from bregma.admm.convolution import Convolution
+from bregma.admm.fitting import Data
+from bregma.admm.forward import forward
+from bregma.admm.network import Network
+from bregma.admm.paper import PaperTraining
+from bregma.admm.parameters import Init, SolverName
+from bregma.admm.problem import Constants
+from bregma.admm.settings import Settings
+from bregma.admm.solver import ADMM
+from bregma.admm.start import forward_start, random_start
+from bregma.admm.targets import RULES
+from bregma.admm.training import ConsistentTraining
+
+Parameters = Mapping[str, Any]
+
+_FULL_BATCH = 2000  # samples up to which all are taken at once
+_BATCH = 200
+_RIDGE = {"consistent": 0.1, "paper": 1e-6}
+_FULL_STEP, _STEP = 0.3, 0.05
+
+
+def check(p: Parameters) -> None:
+    """Raise before any work if a parameter is not allowed.
+
+    Raises:
+        ValueError: naming the parameter, its value and what is allowed.
+    """
+    if p["solver"] not in get_args(SolverName):
+        raise ValueError(f"solver must be one of {', '.join(get_args(SolverName))}, got {p['solver']!r}")
+    for name in ("iterations", "batch_size", "measure_every"):
+        if p[name] is not None and p[name] < 1:
+            raise ValueError(f"{name} must be >= 1, got {p[name]}")
+    if p["init"] not in get_args(Init):
+        raise ValueError(f"init must be one of {', '.join(get_args(Init))}, got {p['init']!r}")
+    if not p["coding"][0] < p["coding"][1]:
+        raise ValueError(f"coding must be two numbers, the second larger, got {p['coding']}")
+    if isinstance(p["rule"], str) and p["rule"] not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)} or an object of bregma.admm, got {p['rule']!r}")
+    if p["solver"] == "paper":
+        if not all(isinstance(layer, int | Convolution) for layer in p["hidden"]):
+            allowed = "numbers of neurons or convolutions with solver='paper'"
+            raise ValueError(f"hidden must hold {allowed}, got {p['hidden']}")
+        for name in ("class_weight", "density"):
+            if p[name] is not None:
+                raise ValueError(f"{name} must be None with solver='paper', got {p[name]!r}")
+        paper_settings(p)
+    else:
+        consistent_settings(p, full=True, iterations=None)
+
+
+def batch_of(p: Parameters, samples: int) -> int:
+    """How many samples an iteration sees."""
+    if p["solver"] == "paper":
+        return samples
+    wanted: int = p["batch_size"] or (samples if samples <= _FULL_BATCH else _BATCH)
+    return min(wanted, samples)
+
+
+def iterations_of(p: Parameters, samples: int) -> tuple[int, int]:
+    """How many iterations there will be, and after how many of them the network is measured.
+
+    By default the paper's 1,000 and 10, else 10 epochs and one.
+    """
+    epoch = -(-samples // batch_of(p, samples))
+    total, every = (1000, 10) if p["solver"] == "paper" else (10 * epoch, epoch)
+    return p["iterations"] or total, p["measure_every"] or every
+
+
+def lasting(p: Parameters, samples: int) -> Parameters:
+    """The parameters that a fit must share with the checkpoint it goes on from.
+
+    How long it is and what it shows may differ, but for the length that a schedule of steps depends on.
+    """
+    scheduled = p["solver"] == "consistent" and batch_of(p, samples) < samples
+    free = ("measure_every", "verbose", *(() if scheduled else ("iterations",)))
+    return {name: value for name, value in p.items() if name not in free}
+
+
+def constants(p: Parameters) -> Constants:
+    """Those of the dynamics, and of the paper's Lagrangian."""
+    values = {field.name: p[field.name] for field in fields(Constants) if field.name != "ridge"}
+    return Constants(ridge=_RIDGE[p["solver"]] if p["ridge"] is None else p["ridge"], **values)
+
+
+def paper_settings(p: Parameters) -> Settings:
+    """How to run Algorithm 2."""
+    return Settings(constants(p), **{f.name: p[f.name] for f in fields(Settings) if f.name != "constants"})
+
+
+def consistent_settings(p: Parameters, full: bool, iterations: int | None) -> ConsistentSettings:
+    """How to run the consistent solver."""
+    rule = RULES[p["rule"]]() if isinstance(p["rule"], str) else p["rule"]
+    own = constants(p)
+    return ConsistentSettings(
+        constants=Constants(decay=own.decay, threshold=own.threshold),
+        rule=rule,
+        loss=p["loss"],
+        readout=p["readout"],
+        step=p["step"] or (_FULL_STEP if full else _STEP),
+        iterations=iterations,
+        ridge=own.ridge,
+        readout_ridge=p["readout_ridge"],
+        density=p["density"],
+    )
+
+
+def consistent_solver(p: Parameters, inputs: int, classes: int, settings: ConsistentSettings) -> ConsistentADMM:
+    """The consistent solver, before its first data."""
+    hidden = tuple(p["hidden"])
+    return ConsistentADMM(hidden, inputs, classes, settings, frame_shape=p["frame_shape"], seed=p["random_state"])
+
+
+def consistent_training(p: Parameters, data: Data, classes: NDArray[Any]) -> ConsistentTraining:
+    """The consistent solver on all samples or on mini-batches of them."""
+    x, codes = data
+    samples, batch = len(codes), batch_of(p, len(codes))
+    full = batch == samples
+    settings = consistent_settings(p, full, None if full else iterations_of(p, samples)[0])
+    solver = consistent_solver(p, x.shape[2], len(classes), settings)
+    y, weight = coded(p, codes, len(classes)), sample_weights(p, codes, classes)
+    require_batch_memory(len(x), batch, (x.shape[2], *solver.neurons))
+
+    def fetch(at: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        part = x if len(at) == samples else x[:, at]
+        return part.to(torch.float32), y[at], None if weight is None else weight[at]
+
+    return ConsistentTraining(solver, fetch, samples, batch=batch, seed=p["random_state"])
+
+
+def online_solver(p: Parameters, inputs: int, classes: int) -> ConsistentADMM:
+    """The consistent solver for a stream of mini-batches without end."""
+    return consistent_solver(p, inputs, classes, consistent_settings(p, full=False, iterations=None))
+
+
+def online_step(p: Parameters, solver: ConsistentADMM, data: Data, classes: NDArray[Any]) -> None:
+    """One iteration on a mini-batch of a stream, with a step that does not shrink."""
+    x, codes = data
+    require_batch_memory(len(x), len(codes), (x.shape[2], *solver.neurons))
+    y, weight = coded(p, codes, len(classes)), sample_weights(p, codes, classes)
+    solver.step(x.to(torch.float32), y, weight, share=p["step"] or _STEP)
+
+
+def scores(p: Parameters, x: Tensor, weights: list[Tensor]) -> Tensor:
+    """The readout of the true network (B, classes)."""
+    if p["solver"] == "consistent":
+        settings = consistent_settings(p, full=True, iterations=None)
+        found: Tensor = consistent_solver(p, x.shape[2], len(weights[-1]), settings).scores(x, weights)
+    else:
+        network = Network.build(tuple(p["hidden"]), x.shape[2], len(weights[-1]), p["frame_shape"])
+        found = forward(x, weights, constants(p), network.correlations)
+    return found
+
+
+def paper_training(
+    p: Parameters, data: Data, classes: NDArray[Any], weights: list[Tensor] | None = None
+) -> PaperTraining:
+    """The paper's solver on all samples.
+
+    Args:
+        p: parameters.
+        data: frames and label codes.
+        classes: the labels.
+        weights: to start from the true forward pass of.
+    """
+    x, codes = data
+    network = Network.build(tuple(p["hidden"]), x.shape[2], len(classes), p["frame_shape"])
+    copies = 1 + (p["multipliers"] == "all") + (2 * p["anderson"] + 4 if p["anderson"] else 0)
+    require_memory(x.shape[0], x.shape[1], (x.shape[2], *network.sizes), copies)
+    x, start, seed = x.to(torch.float32).contiguous(), None, p["random_state"]
+    if weights is not None:
+        start = forward_start(x, weights, constants(p), network.correlations)
+    elif p["init"] == "forward":
+        generator = torch.Generator().manual_seed(seed)
+        start = random_start(x, network.sizes, constants(p), generator, network.correlations)
+    y = coded(p, codes, len(classes))
+    frame_shape, settings = p["frame_shape"], paper_settings(p)
+    return PaperTraining(ADMM(x, y, tuple(p["hidden"]), settings, frame_shape=frame_shape, seed=seed, start=start))
+
+
+def coded(p: Parameters, codes: Tensor, classes: int) -> Tensor:
+    """What the readout of a squared error should be (B, classes)."""
+    off, on = p["coding"]
+    y: Tensor = off + (on - off) * torch.nn.functional.one_hot(codes, classes).to(torch.float32)
+    return y
+
+
+def sample_weights(p: Parameters, codes: Tensor, classes: NDArray[Any]) -> Tensor | None:
+    """By the weight of their classes (B,); None if all are 1.
+
+    Raises:
+        ValueError: unknown weights.
+    """
+    if p["class_weight"] is None:
+        return None
+    weights = compute_class_weight(p["class_weight"], classes=classes, y=classes[codes.numpy()])
+    by_class: Tensor = torch.from_numpy(np.asarray(weights, dtype=np.float32))
+    return by_class[codes]
