@@ -80,7 +80,7 @@ def _of_delrec(net: DelRec) -> SpikingSequential:
             if getattr(layer, name) is not None:
                 layers[f"hidden_{index}_{name}"] = layer.get_submodule(name)
     layers["readout_linear"] = net.readout
-    if net.integrators is None:
+    if not net.architecture.leaky_readout:  # its integrators add up the scores, and so does this
         return SpikingSequential(layers, score="sum").train(net.training)
     layers["readout_integrators"] = net.integrators
     return SpikingSequential(layers, score="softmax").train(net.training)
