@@ -1,6 +1,6 @@
-"""Five clients with unequal shares of the digits and two classes each, trained as one.
+"""Five clients with unequal shares of the digits and two classes each, trained as one; needs ``bregma[flower]``.
 
-pip install "bregma[flower]" && python examples/federated.py
+python examples/federated.py
 """
 
 import tempfile

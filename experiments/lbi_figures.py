@@ -13,6 +13,7 @@ mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "bregma"
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from bregma.nn.delrec import ARCHITECTURES  # noqa: E402
 
@@ -20,7 +21,7 @@ Row = dict[str, Any]
 
 COLORS = ("#c9ced4", "#9ecae1", "#4a98c9", "#1c5fa5", "#0b3572", "#3b0f4f")  # lam, from 0 up
 ADAM = "#d55e00"
-SCHEDULES = {"onecycle": "with learning-rate schedule", "constant": "without"}
+SCHEDULES = {"onecycle": "with schedule", "constant": "without schedule"}
 CLASSES = {"shd_synth": 20, "fsdd": 10, "psmnist98": 10, "psmnist784": 10}
 #: Parameters of the published networks, asserted in tests/test_nn_delrec.py.
 PUBLISHED = {"shd": 173_844, "ssc": 374_819, "psmnist": 156_154}
@@ -88,6 +89,7 @@ def curves(rows: Sequence[Row], tasks: list[str], name: str, schedule: str) -> A
             label = "Adam: weights that\nkeep their first sign"
             axis.plot(x, means(adam, "same_sign"), color=ADAM, linestyle=":", linewidth=1.6, label=label)
         axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     panels[0].set_ylabel("validation loss" if name == "loss" else "share of weights that are not zero")
     return finished(figure, panels, rows, tasks, SCHEDULES[schedule])
 

@@ -48,7 +48,7 @@ def test_the_run_is_that_of_the_estimator(tmp_path, splits):
     folder = start(tmp_path / "run", splits, tiny(hidden=(8, 6), seed=3))
     train(folder, splits)
     x, labels = frames(splits.train)
-    model = ADMMClassifier((8, 6), iterations=10, warming=4, decay=0.9, random_state=3).fit(x, labels)
+    model = ADMMClassifier((8, 6), solver="paper", iterations=10, warming=4, decay=0.9, random_state=3).fit(x, labels)
     last = folder.tensors("last")
     names = ("hidden.0.linear.weight", "hidden.1.linear.weight", "readout.linear.weight")
     for name, weight in zip(names, model.weights_, strict=True):

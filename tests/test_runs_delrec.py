@@ -92,7 +92,7 @@ def test_delays_stay_in_their_range(tmp_path, splits):
     made = session(tmp_path, splits, delay_lr=50.0, delay_schedule="constant")
     x, labels = splits.train.__getitems__(list(range(6)))
     for _ in range(3):
-        loop._step(made, x, labels)
+        loop._step(made, x, labels, 1.0)
     found = torch.cat([layer.delays for layer in made.net.delayed_layers()])
     assert found.min() >= 0
     assert found.max() <= 60

@@ -39,6 +39,7 @@ class Export:
     def __call__(self) -> int:
         """Write it and print where; what the format cannot hold goes to stderr."""
         from bregma.runs.build import build_network, read_weights
+        from bregma.runs.delays import for_inference
         from bregma.runs.folder import RunFolder
 
         folder = RunFolder(self.run)
@@ -48,7 +49,7 @@ class Export:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", UserWarning)
             try:
-                self._write(net.eval(), path)
+                self._write(for_inference(net).eval(), path)
             except ImportError as error:
                 raise ValueError(str(error)) from error
         for warning in told:
