@@ -132,6 +132,22 @@ ROWS: dict[str, dict[str, Any]] = {
             "consistent ridge 1": {"batch": 128, "ridge": 1.0},
         },
     },
+    # What more time brings.
+    "density3-long": {
+        "hidden": [256] * 3,
+        "seconds": 96,
+        "marks": [32, 64, 96],
+        "methods": {"consistent": {}, "consistent density 0.1": {"density": 0.1, "iterations": 1440}},
+    },
+    "convolutional-long": {
+        "hidden": [
+            {"channels": 16, "kernel": 5, "stride": 2, "padding": 2},
+            {"channels": 32, "kernel": 3, "stride": 2, "padding": 1},
+        ],
+        "seconds": 320,
+        "marks": [64, 160, 320],
+        "methods": {"consistent": {"batch": 128}, "gradient": {}},
+    },
     "tune-speech": {
         "data": "shd_synth_train.h5.gz",
         "hidden": [{"neurons": 128}],
