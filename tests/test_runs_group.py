@@ -38,11 +38,21 @@ def work(rank, size, port, path, splits):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("method", ["adabreg", "admm"])
+PAPER = ADMMSettings("paper", iterations=8, warming=3, measure_every=4)
+MINI = ADMMSettings(iterations=12, batch_size=7, measure_every=4)  # uneven shares
+SOLVERS = {
+    "the paper's": {"admm": PAPER},
+    "mini-batches": {"admm": MINI},
+    "one sample a batch": {"admm": ADMMSettings(iterations=6, batch_size=1, measure_every=3)},
+    "full batch": {"admm": ADMMSettings(iterations=8, measure_every=4, loss="cross_entropy", readout="mean")},
+    "recurrent": {"admm": MINI, "recurrent": True},
+    "sparse": {"admm": MINI, "density": 0.5},
+}
+
+
+@pytest.mark.parametrize("method", ["adabreg", *SOLVERS])
 def test_processes_train_as_one(tmp_path, splits, method):
-    experiment = tiny(batch_size=7)
-    if method == "admm":
-        experiment = recipe("digits", "admm", hidden=(8,), admm=ADMMSettings(iterations=8, warming=3, measure_every=4))
+    experiment = tiny(batch_size=7) if method == "adabreg" else recipe("digits", "admm", hidden=(8,), **SOLVERS[method])
     one = start(tmp_path / "one", splits, experiment)
     summary = train(one, splits)
     several = start(tmp_path / "several", splits, experiment)
@@ -52,6 +62,8 @@ def test_processes_train_as_one(tmp_path, splits, method):
     assert several.summary()["test_accuracy"] == summary["test_accuracy"]
     for mine, theirs in zip(several.metrics(), one.metrics(), strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-4)
+        for name, value in theirs.get("solver", {}).items():
+            assert mine["solver"][name] == pytest.approx(value, rel=1e-4), name
     if method == "adabreg":  # the dual variables are the same on all to the last bit
         states = [torch.load(tmp_path / f"several-optimizer-{rank}.pt", weights_only=True) for rank in range(2)]
         for key, state in states[0]["state"].items():
@@ -65,10 +77,11 @@ def command(path, *options):
     return [sys.executable, *group, *run]
 
 
-def test_a_killed_process_ends_the_group_and_loses_nothing(tmp_path):
+@pytest.mark.parametrize("solver", [["--admm.batch-size", "20"], ["--admm.solver", "paper", "--admm.warming", "5"]])
+def test_a_killed_process_ends_the_group_and_loses_nothing(tmp_path, solver):
     path = tmp_path / "run"
     options = ["--method", "admm", "--hidden", "8", "--admm.iterations", "30", "--admm.measure-every", "2"]
-    options += ["--admm.samples", "60", "--admm.warming", "5", "--out", str(path)]
+    options += ["--admm.samples", "60", *solver, "--out", str(path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     group = subprocess.Popen(command(path, *options), env=environment, stderr=subprocess.PIPE, text=True)
     while not (path / "last.pt").exists():
