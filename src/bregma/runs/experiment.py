@@ -271,7 +271,6 @@ def recipe(
         own |= DENSITY_RECIPE
     if method == "admm":
         admm = given.get("admm", ADMMSettings(solver=solver))
-        fields = _ADMM_FIELDS if admm.solver == "paper" else _CONSISTENT_FIELDS
-        own = {name: value for name, value in own.items() if name in fields} | {"admm": admm}
-        own |= ADMM_RECIPES[admm.solver].get(data, {})
+        own = {name: value for name, value in own.items() if name in _ADMM_FIELDS} | {"admm": admm}
+        own |= ADMM_RECIPES.get(admm.solver, {}).get(data, {})
     return Experiment(**{"data": data, "method": method, **own, **given})

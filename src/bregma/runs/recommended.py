@@ -28,7 +28,10 @@ DATA_RECIPES: dict[str, dict[str, Any]] = {
 #: What differs for a data set with the method admm, by its solver, beside those of the fields above that it takes.
 ADMM_RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "consistent": {
-        "digits": {"admm": ADMMSettings(iterations=30)},
+        "digits": {"admm": ADMMSettings(iterations=520, batch_size=100, readout="mean")},
+        "mnist": {"admm": ADMMSettings(iterations=2700)},
+        "nmnist": {"admm": ADMMSettings(iterations=2700)},
+        "shd": {"admm": ADMMSettings(iterations=1100, readout="mean")},
     },
     "paper": {
         "digits": {"admm": ADMMSettings(solver="paper", iterations=300, warming=100)},
