@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=RESULTS / "admm_paper.json", help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the pictures; default: %(default)s")
     options = parser.parse_args()
-    rows = json.loads(options.json.read_text())["rows"]
+    rows = [row for row in json.loads(options.json.read_text())["rows"] if row["seed"] == 0]
     two = next((row for row in rows if len(row["hidden"]) == 2), rows[-1])
     for name, draw, given in (("2", accuracies, rows), ("3", objectives, two), ("4", residuals, two)):
         figure = draw(given)

@@ -22,7 +22,6 @@ from bregma.runs.recipes import read_recipe
 if TYPE_CHECKING:
     from bregma.admm.workers import Workers
     from bregma.data import Splits
-    from bregma.interop.tensorboard import TensorBoard
     from bregma.runs.folder import RunFolder
     from bregma.runs.record import Observer
 
@@ -61,6 +60,8 @@ class Train(Experiment):
         from bregma.runs.group import any_of, joined
         from bregma.runs.loop import train
 
+        if self.tensorboard:
+            self._require_tensorboard()
         with joined() as workers:
             folder, splits = self._opened(workers)
             with StopOnInterrupt() as stop:
@@ -115,19 +116,22 @@ class Train(Experiment):
         if workers.rank:
             yield None
             return
-        board = self._board(folder.path)
         with contextlib.ExitStack() as watching:
             bar = watching.enter_context(progress_bar(_console, folder.config().experiment))
-            yield Together([bar, watching.enter_context(board)]) if board else bar
+            if self.tensorboard:
+                from bregma.interop.tensorboard import TensorBoard
 
-    def _board(self, path: Path) -> TensorBoard | None:
-        """What writes for TensorBoard, if asked for."""
-        if not self.tensorboard:
-            return None
-        from bregma.interop.tensorboard import TensorBoard
+                yield Together([bar, watching.enter_context(TensorBoard(folder.path / "tensorboard"))])
+            else:
+                yield bar
+
+    @staticmethod
+    def _require_tensorboard() -> None:
+        """Raise before anything is made if the library is not there."""
+        from bregma.interop.libraries import library
 
         try:
-            return TensorBoard(path / "tensorboard")
+            library("tensorboard", "tensorboard")
         except ImportError as error:
             raise ValueError(str(error)) from error
 

@@ -92,6 +92,8 @@ def _of_admm(model: ADMMClassifier) -> SpikingSequential:
     channels = model.frame_shape[0] if model.frame_shape is not None else 0
     weights = [torch.from_numpy(weight) for weight in model.weights_]
     for index, (hidden, weight) in enumerate(zip(model.hidden, weights, strict=False)):
+        if not isinstance(hidden, int | Convolution):
+            raise ValueError(f"net must have dense and convolutional layers, got {hidden}")
         if isinstance(hidden, Convolution):
             layers[f"hidden_{index}_conv"] = _convolution(hidden, weight, channels)
             channels = hidden.channels
@@ -100,7 +102,7 @@ def _of_admm(model: ADMMClassifier) -> SpikingSequential:
         layers[f"hidden_{index}_neurons"] = LIF(model.decay, model.threshold, detach_reset=True)
     layers["readout_linear"] = dense(weights[-1], None, SpikeLinear)
     layers["readout_integrators"] = Readout(model.decay)
-    return SpikingSequential(layers, score="last")
+    return SpikingSequential(layers, score=model.readout if model.solver == "consistent" else "last")
 
 
 def _of_consistent(solver: ConsistentADMM) -> SpikingSequential:

@@ -256,6 +256,5 @@ def _tensors(record: Any) -> dict[str, Tensor]:
 def _restored(plan: Plan, arrays: Any, iteration: int) -> ConsistentADMM:
     solver = plan.solver()
     weights = _tensors(arrays)
-    solver.weights = [weights[str(k)] for k in range(len(weights))]
-    solver.iteration = iteration
+    solver.resume([weights[str(k)] for k in range(len(weights))], iteration)
     return solver

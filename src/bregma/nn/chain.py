@@ -13,7 +13,7 @@ from bregma.nn.layers import LIF, Readout
 from bregma.nn.models import SpikingMLP
 from bregma.nn.recompute import Recompute
 
-Score = Literal["mean", "last", "softmax", "sum"]
+Score = Literal["mean", "last", "softmax"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Chain:
     Attributes:
         hidden: the hidden layers, in order.
         readout: dense layer from the last hidden layer to the classes.
-        integrators: leaky integrators of the readout's current, or None.
-        score: what becomes of the readout over time: its ``"mean"``, its ``"last"`` value, its ``"sum"``, or the sum
-            of its ``"softmax"``.
+        integrators: of the readout's current.
+        score: what becomes of the readout over time: its ``"mean"``, its ``"last"`` value, or the sum of its
+            ``"softmax"``.
     """
 
     hidden: tuple[Stage, ...]
     readout: nn.Linear
-    integrators: Readout | None
+    integrators: Readout
     score: Score
 
     def links(self) -> Iterator[tuple[Stage, nn.Linear]]:
@@ -77,5 +77,5 @@ def chain(net: nn.Module) -> Chain:
     if isinstance(net, DelRec):
         layers = list(net.hidden)
         stages = tuple(Stage(layer.linear, layer.norm, layer.neurons, layer.dropout) for layer in layers)
-        return Chain(stages, net.readout, net.integrators, "sum" if net.integrators is None else "softmax")
+        return Chain(stages, net.readout, net.integrators, "softmax" if net.architecture.leaky_readout else "last")
     raise TypeError(f"net must be a SpikingMLP or a DelRec, got {type(net).__name__}")

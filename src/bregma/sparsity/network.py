@@ -21,18 +21,18 @@ _FRAMES = (torch.uint8, torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class Output:
-    """From the last spikes to scores: a dense layer, leaky integrators or None, and what becomes of them over time.
+    """From the last spikes to scores: a dense layer, integrators, and what becomes of them over time.
 
     Attributes:
         weights: connections from the last hidden layer.
         bias: (classes,).
-        decay: of the integrators, (classes,), or None.
+        decay: of the integrators, (classes,).
         score: see `bregma.nn.chain.Chain`.
     """
 
     weights: Connections
     bias: Tensor
-    decay: Tensor | None
+    decay: Tensor
     score: Score
 
 
@@ -76,11 +76,10 @@ class SparseNetwork:
             bits = layer.run(bits, graded if k == 0 else None)
         output = self.output
         current = linear_of_bits(bits, output.weights, output.bias)
-        if output.decay is not None:
-            current, _ = dynamics.integrate(current, output.decay)
-        if output.score in ("mean", "last"):
-            return current.mean(0) if output.score == "mean" else current[-1]
-        return current.softmax(-1).sum(0) if output.score == "softmax" else current.sum(0)
+        trace, last = dynamics.integrate(current, output.decay)
+        if output.score == "last":
+            return last
+        return trace.mean(0) if output.score == "mean" else trace.softmax(-1).sum(0)
 
     def _frames(self, x: Tensor) -> Tensor:
         if x.dtype == torch.bool:
@@ -163,7 +162,7 @@ def compress(net: nn.Module) -> SparseNetwork:
     weight = parts.readout.weight
     if weight.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"net must have weights of float32 or float64, got {weight.dtype}")
-    decay = None if parts.integrators is None else _own(parts.integrators.decay, len(weight), weight)
+    decay = _own(parts.integrators.decay, len(weight), weight)
     bias = weight.new_zeros(len(weight)) if parts.readout.bias is None else parts.readout.bias
     output = Output(Connections.from_weight(weight), _own(bias, len(weight), weight), decay, parts.score)
     return SparseNetwork(tuple(_population(stage) for stage in parts.hidden), output)

@@ -44,8 +44,7 @@ def save(net: SparseNetwork, path: Path) -> None:
         layers.append({"reset": layer.reset, "strict": layer.strict})
     _put(tensors, "readout.weight", net.output.weights)
     tensors["readout.bias"] = net.output.bias
-    if net.output.decay is not None:
-        tensors["readout.decay"] = net.output.decay
+    tensors["readout.decay"] = net.output.decay
     facts = {"format": FORMAT, "inputs": net.inputs, "hidden": layers, "score": net.output.score}
     content = safetensors.torch.save(
         {name: value.contiguous() for name, value in tensors.items()}, {"bregma.SparseNetwork": json.dumps(facts)}
@@ -100,8 +99,8 @@ def _network(facts: dict[str, Any], tensors: dict[str, Tensor]) -> SparseNetwork
         n_in = n
     if not hidden or facts["score"] not in get_args(Score):
         raise ValueError(f"hidden layers and a score are needed, got {len(hidden)} and {facts['score']!r}")
-    bias, leak = tensors["readout.bias"], tensors.get("readout.decay")
-    _check("readout.", [bias, *([] if leak is None else [leak])], len(bias), dtype)
+    bias, leak = tensors["readout.bias"], tensors["readout.decay"]
+    _check("readout.", [bias, leak], len(bias), dtype)
     weights = _get(tensors, "readout.weight", n_in, len(bias), dtype)
     return SparseNetwork(tuple(hidden), Output(weights, bias, leak, facts["score"]))
 
