@@ -80,7 +80,7 @@ def operations(rows: list[dict[str, Any]]) -> None:
     """Accuracy and synaptic operations per sample with and without a cost for operations."""
     print("\n| task | method | density | test accuracy | operations | seeds |\n" + "| --- " * 6 + "|")
     for task, method in ((t, m) for t in TASKS for m in ("magnitude", "target", "target-synops")):
-        for density in DENSITIES:
+        for density in sorted({row["setting"]["density"] for row in rows}, reverse=True):
             wanted = {"task": task, "method": method, "density": density}
             here = [row for row in rows if "synops" in row and wanted.items() <= row["setting"].items()]
             if here:
