@@ -10,7 +10,8 @@ the same ridge as ours, since some pixels never fire; the authors' pseudo-invers
 take turns; figures are medians. ``floor_ms`` is the time torch needs for the dense products that no rearrangement
 avoids, each as one call: for two hidden layers the sums fed back, the spikes' system, the weights' right-hand side, the
 drive, and half of each of two symmetric Gram matrices. A share above 100 % means that our products are faster than
-torch's. ``ratio`` is theirs_ms / ours_ms.
+torch's. ``ratio`` is theirs_ms / ours_ms. ``--only accuracy`` compares what solvers and gradient training
+reach in the same time: see `benchmarks/admm_accuracy.py`. Rows of other works stay in the results.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from admm_accuracy import accuracy_rows
 from torch import Tensor
 
 import bregma
@@ -180,17 +182,26 @@ def systems() -> dict[str, Any]:
     }
 
 
+def keep(rows: list[dict[str, Any]], path: Path) -> None:
+    """Put rows among the results, in place of those of the same work."""
+    old = json.loads(path.read_text()) if path.exists() else []
+    made = {row["work"] for row in rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([*(row for row in old if row["work"] not in made), *rows], indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=[*WORKS, "convolution"], help="one comparison instead of all")
+    parser.add_argument("--only", choices=[*WORKS, "accuracy", "convolution"], help="one comparison instead of all")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where to write the results (default: %(default)s)")
     parser.add_argument("--data", type=Path, help="folder with N-MNIST; default: as bregma.data.load")
     parser.add_argument("--rounds", type=int, default=3, help="timed iterations of theirs, three of ours per each")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    if args.only in (None, "accuracy"):
+        keep(accuracy_rows(args.data), args.json)
     if args.only in (None, "convolution"):
-        rows.append(row := systems())
+        keep([row := systems()], args.json)
         print(
             f"{row['work']}: ours {row['ours_ms']:.3f} ms per row, {row['once_ms']:.0f} ms once; conjugate gradients "
             f"{row['conjugate_gradients_ms']:.1f}, with Fourier {row['fourier_preconditioned_ms']:.1f}; "
@@ -200,14 +211,12 @@ def main() -> None:
     names = [name for name in WORKS if args.only in (None, name)]
     x, y = recordings(args.data) if names else (torch.empty(0), torch.empty(0))
     for name in names:
-        rows.append(row := measure(name, x, y, args.rounds))
+        keep([row := measure(name, x, y, args.rounds)], args.json)
         print(
             f"{row['work']:52} {row['ours_ms']:6.0f} ms   theirs {row['theirs_ms']:6.0f} ms   ratio {row['ratio']:.1f}"
             f"   floor {row['floor_ms']:.0f} ms, {row['floor_ms'] / row['ours_ms']:.0%} of ours",
             flush=True,
         )
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bregma.runs.admm_settings import ADMMSettings
+from bregma.runs.admm_settings import ADMMSettings, SolverName
 from bregma.runs.experiment import Experiment, recipe
 from bregma.runs.folder import Config, RunFolder, environment
 
@@ -23,6 +23,7 @@ def make_run(
     accuracy: float = 0.9,
     title: str = "made-up frames",
     steps: int = 7,
+    solver: SolverName = "consistent",
     **settings: object,
 ) -> RunFolder:
     """A run whose numbers follow from the arguments; ``values`` of the input are ``events``, ``counts`` or ``grey``."""
@@ -30,7 +31,7 @@ def make_run(
     planned = epochs if finished else epochs + 3
     length: dict[str, object] = {"epochs": planned}
     if settings.get("method") == "admm":
-        length = {"admm": ADMMSettings(iterations=planned)}
+        length = {"admm": ADMMSettings(solver=solver, iterations=planned)}
     experiment = recipe(**{"data": "digits", "hidden": (8,), **length, **settings})
     folder = RunFolder(path)
     folder.create(Config(experiment, shape, steps, classes, title, True, environment()))
@@ -80,6 +81,8 @@ def make_run(
 
 def figures_of(experiment: Experiment, iteration: int) -> dict[str, object]:
     layers = len(experiment.hidden)
+    if experiment.admm.solver == "consistent":
+        return {"loss": 2.0 / iteration, "step": 0.05 - 0.01 * iteration}
     return {
         "lagrangian": 3000.0 / iteration,
         "loss": 2.0 / iteration,

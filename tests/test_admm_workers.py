@@ -43,7 +43,7 @@ def consistent(method, **settings):
         )
         for _ in range(20):
             getattr(solver, method)(x, y)
-        return [*solver.weights[:-1], solver.refreshed([(x, y, None)])], solver.measure()
+        return [*solver.weights[:-1], solver.refreshed([(x, y, None)])[0]], solver.measure()
 
     return solve
 

@@ -14,6 +14,7 @@ import pytest
 
 from bregma.cli import main
 
+PAPER = ["--method", "admm", "--admm.solver", "paper"]
 QUICK = ["--epochs", "1", "--hidden", "16", "--steps", "5"]
 
 
@@ -78,7 +79,7 @@ def test_evaluate_repeats_the_test_accuracy(finished, capsys):
 def test_admm_is_trained_evaluated_and_reported(tmp_path, capsys):
     path, short = tmp_path / "admm", ["--hidden", "16", "--steps", "5", "--admm.iterations", "4"]
     assert run("train", "--method", "admm", *short, "--admm.samples", "100", "--out", str(path)) == 0
-    assert "iteration 4/4  L " in capsys.readouterr().err
+    assert "iteration 4/4  loss " in capsys.readouterr().err
     assert {"solver.svg", "learning.svg"} <= {figure.name for figure in (path / "figures").iterdir()}
     assert run("evaluate", str(path)) == 0
     result = json.loads(capsys.readouterr().out)
@@ -127,7 +128,17 @@ def test_data_lists_every_set(capsys):
         (["train", "--lr", "-1"], "lr must be a finite number > 0, got -1.0"),
         (["train", "--method", "admm", "--lr", "0.1"], "lr has no meaning for the method admm, got 0.1; leave it out"),
         (["train", "--admm.rho", "3"], "admm.rho has no meaning for the method adabreg, got 3.0; leave it out"),
-        (["train", "--method", "admm", "--admm.rho", "-1"], "admm.rho must be > 0 and finite, got -1.0"),
+        (
+            ["train", "--method", "admm", "--admm.rho", "3"],
+            "admm.rho has no meaning for the solver consistent",
+        ),
+        (["train", *PAPER, "--admm.rho", "-1"], "admm.rho must be > 0 and finite, got -1.0"),
+        (["train", *PAPER, "--admm.step", "0.1"], "admm.step has no meaning for the solver paper, got 0.1; leave it"),
+        (
+            ["train", *PAPER, "--density", "0.1"],
+            "density has no meaning for the method admm with the solver paper",
+        ),
+        (["train", "--method", "admm", "--density", "0.0001", "--out", "{tmp}/thin"], "density must be >= 0.01"),
         (["train", "--init-density", "1.5"], "init_density must be in (0, 1], got 1.5"),
         (["train", "--data", "nothing"], "data must be one of digits"),
         (["train", "--data", "shd", "--root", "{tmp}"], "shd_train.h5"),

@@ -18,6 +18,7 @@ from run_folders import make_run
 from bregma.report import activity, style, wiring
 from bregma.report.figures import draw, write_figures
 from bregma.report.results import read_results
+from bregma.runs.admm_settings import ADMMSettings
 
 ALWAYS = {"learning", "sparsity", "sample", "weights"}
 IMAGE = ALWAYS | {"inputs", "receptive_fields"}
@@ -34,8 +35,11 @@ KINDS = {
     "many layers": (dict(hidden=(4,) * 9), IMAGE),
     "one epoch": (dict(epochs=1), IMAGE),
     "dense": (dict(method="adam"), IMAGE),
-    "a solver": (dict(method="admm", hidden=(8, 7)), IMAGE | {"solver"}),
+    "a solver": (dict(method="admm", hidden=(8, 7), recurrent=True), IMAGE | {"solver"}),
     "a solver measured once": (dict(method="admm", epochs=1), IMAGE | {"solver"}),
+    "a sparse solver": (dict(method="admm", admm=ADMMSettings(readout="mean"), density=0.5), IMAGE | {"solver"}),
+    "the paper's solver": (dict(method="admm", solver="paper", hidden=(8, 7)), IMAGE | {"solver"}),
+    "the paper's solver measured once": (dict(method="admm", solver="paper", epochs=1), IMAGE | {"solver"}),
     "no connection at all": (dict(density=0.0), IMAGE),
     "two classes": (dict(classes=("no", "yes")), IMAGE),
     "one class": (dict(classes=("all",)), IMAGE),
@@ -74,8 +78,15 @@ def test_what_the_curves_say(tmp_path):
     assert {"hidden 1", "hidden 2 recurrent", "readout", "all  0.300", "hidden 2  0.2"} <= set(texts(sparsity))
 
 
-def test_what_the_solver_says(tmp_path):
-    paths = write_figures(make_run(tmp_path / "run", method="admm", hidden=(8, 7)))
+def test_what_the_consistent_solver_says(tmp_path):
+    paths = write_figures(make_run(tmp_path / "run", method="admm"))
+    said = texts(next(path for path in paths if path.stem == "solver"))
+    for text in ("objective", "loss  0.5", "step, as a share of the norm of the weights", "step  0.01", "iteration"):
+        assert text in said
+
+
+def test_what_the_papers_solver_says(tmp_path):
+    paths = write_figures(make_run(tmp_path / "run", method="admm", solver="paper", hidden=(8, 7)))
     said = texts(next(path for path in paths if path.stem == "solver"))
     for text in ("lagrangian  750", "loss  0.5", "primal  0.025", "membrane 3  10", "spike 2  50", "iteration"):
         assert text in said
@@ -91,7 +102,7 @@ def test_what_the_solver_says(tmp_path):
     ],
 )
 def test_broken_figures_of_a_solver_are_named(figures, message, tmp_path):
-    folder = make_run(tmp_path / "run", method="admm")
+    folder = make_run(tmp_path / "run", method="admm", solver="paper")
     rows = folder.metrics()
     if figures and "loss" not in figures:
         figures = rows[1]["solver"] | figures

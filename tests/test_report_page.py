@@ -152,7 +152,8 @@ def test_a_run_of_admm_counts_iterations(tmp_path):
     page = read(write_report([make_run(tmp_path / "run", method="admm")]))
     assert "ADMM on digits" in page.words
     assert "trained with ADMM for 4 iterations on" in page.words
-    assert "admm.rho" in page.words
+    assert "admm.rule" in page.words
+    assert "admm.rho" not in page.words  # the paper's
     assert "λ" not in page.words
     folder = make_run(tmp_path / "cut", method="admm", finished=False)
     assert "Not finished: 4 of 7 iterations are here" in read(write_report([folder])).words
@@ -164,8 +165,8 @@ def test_admm_beside_a_gradient_method(tmp_path):
     assert "iteration 4 of 7" in words
     assert "iteration or epoch" in words
     table, _, shared = words.partition("What the runs share")
-    assert "admm.rho" not in table  # not a difference: the other method has none
-    assert "admm.rho" in shared
+    assert "admm.rule" not in table  # not a difference: the other method has none
+    assert "admm.rule" in shared
 
 
 def test_measured_data_are_not_called_simulated(tmp_path):
@@ -227,7 +228,9 @@ def test_many_runs_take_their_colour_from_the_method(tmp_path):
         recipe("digits", "proxsgd"),
         recipe("digits", method="adam", lr=1e-05, lam=0.0, hidden=(12, 7), recurrent=True, seed=3, schedule="cosine"),
         recipe("digits", "admm"),
-        recipe("mnist", "admm", admm=ADMMSettings(iterations=5, order="red-black", sigma=0.5), decay=0.8, seed=2),
+        recipe("digits", "admm", density=0.1, recurrent=True, admm=ADMMSettings(rule="flips", batch_size=50, step=0.1)),
+        recipe("digits", "admm", "paper"),
+        recipe("mnist", "admm", admm=ADMMSettings("paper", 5, order="red-black", sigma=0.5), decay=0.8, seed=2),
         recipe("mnist", recurrent=False, clip=0.5, penalty="elastic_net", init="anchored"),
         recipe("./some where/speech 'x'.h5", epochs=2, batch_size=7, decay=0.5, steps=11, gain=0.125),
     ],

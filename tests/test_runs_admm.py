@@ -1,4 +1,4 @@
-"""ADMM in a run folder: the same solver as `ADMMClassifier`, and a run that resumes bit for bit."""
+"""The paper's ADMM in a run folder: the same solver as `ADMMClassifier`, and a run that resumes bit for bit."""
 
 import json
 from typing import get_args, get_type_hints
@@ -18,7 +18,7 @@ from bregma.runs.loop import train
 
 
 def tiny(hidden=(8,), seed=0, decay=0.9, **settings) -> Experiment:
-    admm = ADMMSettings(**{"iterations": 10, "warming": 4, "measure_every": 3} | settings)
+    admm = ADMMSettings("paper", **{"iterations": 10, "warming": 4, "measure_every": 3} | settings)
     return recipe("digits", "admm", hidden=hidden, seed=seed, decay=decay, admm=admm)
 
 
@@ -150,12 +150,22 @@ def test_a_lost_checkpoint_is_named(tmp_path, splits):
 
 
 @pytest.mark.parametrize(
-    "field", [{"lr": 0.1}, {"lam": 0.2}, {"recurrent": True}, {"epochs": 5}, {"readout_decay": 0.5}, {"shift": 1}]
+    "field",
+    [
+        {"lr": 0.1},
+        {"lam": 0.2},
+        {"recurrent": True},
+        {"density": 0.1},
+        {"epochs": 5},
+        {"readout_decay": 0.5},
+        {"shift": 1},
+    ],
 )
 def test_settings_without_meaning_are_refused(field):
     (name,) = field
-    with pytest.raises(ValueError, match=f"{name} has no meaning for the method admm, got .*; leave it out"):
-        recipe("digits", "admm", **field)
+    paper = " with the solver paper" if name in ("recurrent", "density") else ""
+    with pytest.raises(ValueError, match=f"{name} has no meaning for the method admm{paper}, got .*; leave it out"):
+        recipe("digits", "admm", "paper", **field)
 
 
 def test_other_methods_refuse_the_settings_of_admm():
@@ -167,7 +177,8 @@ def test_other_methods_refuse_the_settings_of_admm():
     ("settings", "message"),
     [
         ({"iterations": 0}, "admm.iterations must be >= 1, got 0"),
-        ({"measure_every": 0}, "admm.measure_every must be >= 1, got 0"),
+        ({"measure_every": -1}, "admm.measure_every must be >= 0, 0 for an epoch or 10, got -1"),
+        ({"step": 0.1}, "admm.step has no meaning for the solver paper, got 0.1; leave it out"),
         ({"samples": -1}, "admm.samples must be >= 0, 0 for all, got -1"),
         ({"rho": 0.0}, "admm.rho must be > 0 and finite, got 0.0"),
         ({"warming": -1}, "admm.warming must be >= 0, got -1"),
@@ -207,5 +218,5 @@ def test_the_choices_are_those_of_the_solver():
 
 
 def test_the_defaults_are_those_of_the_solver():
-    settings = ADMMSettings().solver_settings(0.95)
+    settings = ADMMSettings("paper").solver_settings(0.95)
     assert settings == Settings()

@@ -52,12 +52,12 @@ SOLVER_ROW = {
 }
 
 
-def solved(terminal: bool, width: int) -> str:
+def solved(terminal: bool, width: int, row: dict = SOLVER_ROW) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=width)
-    with progress_bar(console, recipe("digits", "admm")) as bar:
+    with progress_bar(console, recipe("digits", "admm", "paper" if row is SOLVER_ROW else "consistent")) as bar:
         bar.start(19, 300)
         bar.step()
-        bar.epoch(SOLVER_ROW)
+        bar.epoch(row)
     return console.file.getvalue()
 
 
@@ -71,6 +71,13 @@ def test_the_solver_too_is_one_plain_line_without_a_terminal():
     assert solved(False, 80).strip() == (
         "iteration 20/300  L 3.7e+03  loss 1.2  primal 0.0082  z 40  a 2.4e+02  train 74.3%  val 70.1%"
     )
+
+
+def test_the_consistent_solver_shows_how_often_neurons_fire():
+    row = SOLVER_ROW | {"firing_rate": 0.1512, "solver": {"loss": 0.0421, "step": 0.049}}
+    text = "loss 0.042  train 74.3%  val 70.1%  rate 0.151"
+    assert solved(False, 80, row).strip() == f"iteration 20/300  {text}"
+    assert text.replace("  ", " ") in solved(True, 80, row)
 
 
 def test_each_method_has_its_bar():

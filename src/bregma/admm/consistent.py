@@ -28,15 +28,14 @@ from torch import Tensor
 
 from bregma.admm.consistent_settings import ConsistentSettings
 from bregma.admm.layers import Layer
-from bregma.admm.losses import LOSSES, SquaredError
-from bregma.admm.readout import Fit, fit, working_targets
+from bregma.admm.losses import LOSSES
+from bregma.admm.readout import Fit, fit, refit, working_targets
 from bregma.admm.statistics import Statistics
 from bregma.admm.steps import Hidden, Steps
 from bregma.admm.sweep import Activity, Sweep
 from bregma.admm.true_network import TrueNetwork
 from bregma.admm.workers import ALONE, Workers
 
-_ROUNDS = 30  # of majorisation of a loss that is no squared error
 _HALVINGS = 3  # of a full-batch step
 _GROWTH = 1.5
 
@@ -77,7 +76,7 @@ class ConsistentADMM(TrueNetwork):
         >>> solver = ConsistentADMM((16,), inputs=10, classes=2)
         >>> for _ in range(5):
         ...     solver.step(x, torch.eye(2)[codes])
-        >>> solver.weights[-1] = solver.refreshed([(x, torch.eye(2)[codes], None)])
+        >>> solver.weights[-1], loss = solver.refreshed([(x, torch.eye(2)[codes], None)])
         >>> bool((solver.scores(x).argmax(1) == codes).double().mean() > 0.8)
         True
     """
@@ -197,21 +196,17 @@ class ConsistentADMM(TrueNetwork):
         self.iteration += 1
         return there is not here
 
-    def refreshed(self, batches: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Tensor:
-        """The readout (classes, n) fitted to the hidden layers as they are now; the solver stays as it is.
+    def refreshed(self, batches: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> tuple[Tensor, float]:
+        """The readout fitted to the hidden layers as they are now; the solver stays as it is.
 
         Args:
             batches: data, coded labels and weights of samples, as for `step`. The features of all are held at once.
+
+        Returns:
+            The readout (classes, n) and the mean loss of a sample with it.
         """
         parts = [(self.run(self.begin(x)).features, y.to(self.dtype), weight) for x, y, weight in batches]
-        readout = self.weights[-1]
-        for _ in range(1 if isinstance(self.loss, SquaredError) else _ROUNDS):
-            total = Statistics.empty(self._features, self._classes)
-            for f, y, weight in parts:
-                total.merge(Statistics.of(f, working_targets(self.loss, f @ readout.T, y), weight))
-            self._sum([total])
-            readout = total.solve(self.settings.readout_ridge).to(self.dtype)
-        return readout
+        return refit(parts, self.weights[-1], self.loss, self.settings.readout_ridge, self._workers)
 
     def measure(self) -> dict[str, Any]:
         """The ``step`` that comes next, and after full-batch descent the mean ``loss`` of a sample."""

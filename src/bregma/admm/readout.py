@@ -5,18 +5,20 @@ a squared error to the working targets ``o + residual``, whose minimiser lowers 
 the Gram matrix stays the same, so every further round costs two thin products.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bregma.admm.losses import Loss, SquaredError
-from bregma.admm.statistics import relative_shift
+from bregma.admm.statistics import Statistics, relative_shift
 from bregma.admm.updates import cholesky
 from bregma.admm.workers import ALONE, Workers
 
 _ROUNDS = 60  # of majorisation
 _SETTLED = 1e-4  # relative change of the weights at which it ends
+_REFIT_ROUNDS = 30
 _LEAST_LEFT = 0.05  # of 1 - h, below which a sample counts as explained by itself alone
 
 
@@ -95,3 +97,44 @@ def fit(
     workers.sum([value])
     residual = weights[:, None] * loss.residual(scores, aim)
     return Fit(w.to(f.dtype), residual.to(f.dtype), float(value[0] / value[1]))
+
+
+def refit(
+    parts: Sequence[tuple[Tensor, Tensor, Tensor | None]],
+    start: Tensor,
+    loss: Loss,
+    ridge: float,
+    workers: Workers = ALONE,
+) -> tuple[Tensor, float]:
+    """The minimiser over W of the loss of ``f W^T`` on features that come in parts; only sums over them are formed.
+
+    Args:
+        parts: features (B, n), coded labels (B, classes), weights of samples (B,) or None for 1.
+        start: the readout to go on from (classes, n); the squared error needs none.
+        loss: see `bregma.admm.losses`.
+        ridge: see `fit`.
+        workers: see `fit`.
+
+    Returns:
+        The readout (classes, n) and the mean loss of a sample with it.
+
+    Example:
+        >>> f, y = torch.eye(2), torch.eye(2)
+        >>> refit([(f[:1], y[:1], None), (f[1:], y[1:], None)], torch.zeros(2, 2), SquaredError(), 1.0)
+        (tensor([[0.5000, 0.0000],
+                [0.0000, 0.5000]]), 0.25)
+    """
+    readout = start
+    for _ in range(1 if isinstance(loss, SquaredError) else _REFIT_ROUNDS):
+        total = Statistics.empty(start.shape[1], len(start))
+        for f, y, weight in parts:
+            total.merge(Statistics.of(f, working_targets(loss, f @ readout.T, y), weight))
+        workers.sum(list(total.tensors().values()))
+        readout = total.solve(ridge).to(start.dtype)
+    value = torch.zeros(2, dtype=torch.float64)
+    for f, y, weight in parts:
+        weights = f.new_ones(len(f)) if weight is None else weight
+        each = loss.each(f.double() @ readout.T.double(), y.double())
+        value += torch.stack([(weights.double() * each).sum(), weights.double().sum()])
+    workers.sum([value])
+    return readout, float(value[0] / value[1])

@@ -78,7 +78,7 @@ class Steps:
         if self._iterations is not None:
             # Measured: what cut connections would do alone brings back the wrong ones while the density falls.
             moves = [move * (w != 0) for w, move in zip(hidden.weights, moves, strict=True)]
-            progress = (iteration + 1) / (_RAMP * self._iterations)
+            progress = (iteration + 1) / max(1, math.floor(_RAMP * self._iterations))
         if progress > 1:  # the connections are chosen
             weights = [_moved(w, w, move, share) for w, move in zip(hidden.weights, moves, strict=True)]
             return Hidden(weights, weights)

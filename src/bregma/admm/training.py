@@ -47,7 +47,7 @@ class ConsistentTraining:
         self._generator = torch.Generator().manual_seed(seed)
         self._order, self._at = torch.empty(0, dtype=torch.int64), 0
         self._all: tuple[Tensor, Tensor, Tensor | None] | None = None
-        self._readout: tuple[int, Tensor] | None = None
+        self._readout: tuple[int, Tensor, float] | None = None
         self.full = batch >= samples
         self._chosen = torch.randperm(samples, generator=self._generator)[:_READOUT_SAMPLES].sort().values
 
@@ -59,12 +59,7 @@ class ConsistentTraining:
     @property
     def weights(self) -> list[Tensor]:
         """W of each layer, the readout's last and fitted to the others as they are now."""
-        if self.full:
-            return self.solver.weights
-        if self._readout is None or self._readout[0] != self.iteration:
-            parts = map(self._fetch, self._chosen.split(_AT_A_TIME))
-            self._readout = self.iteration, self.solver.refreshed(parts)
-        return [*self.solver.weights[:-1], self._readout[1]]
+        return self.solver.weights if self.full else [*self.solver.weights[:-1], self._refreshed()[0]]
 
     def step(self) -> None:
         """One iteration."""
@@ -77,12 +72,23 @@ class ConsistentTraining:
             self.solver.step(*self._fetch(self._next()))
 
     def measure(self) -> dict[str, Any]:
-        """See `ConsistentADMM.measure`."""
-        return self.solver.measure()
+        """The ``loss`` of a sample and the ``step`` that comes next.
+
+        In full-batch descent the loss is that of `ConsistentADMM.descend`; on mini-batches that of the samples which
+        the readout of `weights` is fitted to.
+        """
+        return self.solver.measure() if self.full else {"loss": self._refreshed()[1], **self.solver.measure()}
 
     def scores(self, x: Tensor) -> Tensor:
         """The readout of the true network (B, classes)."""
         return self.solver.scores(x, self.weights)
+
+    def _refreshed(self) -> tuple[Tensor, float]:
+        """The readout fitted to the hidden layers as they are now, and its loss."""
+        if self._readout is None or self._readout[0] != self.iteration:
+            parts = map(self._fetch, self._chosen.split(_AT_A_TIME))
+            self._readout = self.iteration, *self.solver.refreshed(parts)
+        return self._readout[1:]
 
     def _next(self) -> Tensor:
         """Positions of the next mini-batch; the rest of an epoch that does not fill one is left out."""

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 
 from bregma.cli.interrupt import StopOnInterrupt
 from bregma.cli.options import MaybePath, MaybeText
+from bregma.runs.admm_settings import SolverName
 from bregma.runs.experiment import DENSITY_METHODS, METHODS, PRUNING, Experiment, recipe
 from bregma.runs.recipes import read_recipe
 
@@ -165,6 +166,7 @@ def recommended(words: Sequence[str]) -> Experiment:
     parser.add_argument("--data")
     parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--density", type=float)
+    parser.add_argument("--admm.solver", dest="solver", choices=get_args(SolverName))
     parser.exit_on_error = False
     try:
         given = vars(parser.parse_known_args(words)[0])
@@ -175,7 +177,7 @@ def recommended(words: Sequence[str]) -> Experiment:
     # What does not fit together is left out: the checks proper will say what is wrong.
     if not density and method in PRUNING:
         values.pop("method")
-    if not 0 <= density <= 1 or method not in DENSITY_METHODS:
+    if not 0 <= density <= 1 or method not in (*DENSITY_METHODS, "admm") or given.get("solver") == "paper":
         values.pop("density", None)
     return recipe(**values)
 

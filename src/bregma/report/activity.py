@@ -49,7 +49,7 @@ def sample_figure(config: Config, weights: dict[str, Array], sample: Sample) -> 
     sheet.text(0.03, top - 0.1, "class scores (readout membranes)")
     axes = sheet.axes(top, _SCORES_HEIGHT)
     _time_axis(axes, len(sample.scores), labelled=True)
-    last = config.experiment.method == "admm"
+    last = config.experiment.method == "admm" and config.experiment.admm.readout == "last"
     _scores(axes, sample, classes, sample.scores[-1] if last else sample.scores.mean(0))
     wins = "at the last step" if last else "on average"
     caption, alt = _words(sample, classes, strip is not None, shape, wins)

@@ -114,11 +114,14 @@ def _loss_axis(axes: Axes, losses: Array) -> None:
 
 
 def _density_sentence(total: Array, best: float, results: Results) -> str:
-    method = results.config.experiment.method
-    if method == "admm":
+    experiment = results.config.experiment
+    method = experiment.method
+    if method == "admm" and not experiment.density:
         return f"ADMM has no penalty; only weights of inputs that never fire are zero: density {best:.3g}."
     if method in ("adam", "adamw"):
         return f"Adam has no penalty, so nothing pulls weights to zero: density {best:.3g}."
+    if method == "admm":
+        return f"{percent(total[0])} of the connections when first measured, {percent(best)} in the best iteration."
     if len(total) == 1:
         return f"After its one epoch the network uses {percent(total[0])} of its connections."
     return f"From {percent(total[0])} of the connections after the first epoch to {percent(best)} in the best one."

@@ -66,8 +66,10 @@ def repeat_command(experiment: Experiment) -> str:
         >>> repeat_command(recipe("digits", lam=0.2, hidden=(128, 64), recurrent=True))
         'bregma train --data digits --method adabreg --lam 0.2 --hidden 128 64 --recurrent'
     """
-    usual = recipe(experiment.data, experiment.method, density=experiment.density)
+    usual = recipe(experiment.data, experiment.method, experiment.admm.solver, density=experiment.density)
     words = ["bregma", "train", "--data", experiment.data, "--method", experiment.method]
+    if experiment.admm.solver == "paper":
+        words += ["--admm.solver", "paper"]
     if experiment.density:
         words += ["--density", str(experiment.density)]
     return shlex.join(words + option_words(experiment, usual))

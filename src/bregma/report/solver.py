@@ -9,21 +9,27 @@ from bregma.report.results import Array, Results
 from bregma.report.style import CYCLE, Drawing, Sheet
 
 _PANEL, _GAP = 1.62, 0.46
+_CAPTIONS = {
+    "consistent": "The loss of a sample in the true network, and how far the hidden weights move next.",
+    "paper": "Of the solver's own variables, which only approach a true network; its accuracy is the figure before.",
+}
 
 
 def solver_figure(results: Results) -> Drawing | None:
-    """Numbers in the upper panel, numbers per layer in the lower one; None without figures of a solver."""
+    """Numbers in the upper panel, the step or numbers per layer in the lower one; None without figures of a solver."""
     if "solver" not in results.rows[0]:
         return None
     first = results.rows[0]["solver"]
     single = {_spaced(name): _column(results, name) for name in first if not isinstance(first[name], list)}
+    step = {"step": single.pop("step")} if "step" in single else {}
     layered = {
         f"{_spaced(name)} {k + 1}": _column(results, name)[:, k]
         for name in first
         if isinstance(first[name], list)
         for k in range(len(first[name]))
     }
-    panels = [panel for panel in (("objective", single), ("residuals of the layers, norms", layered)) if panel[1]]
+    titles = ("objective", "step, as a share of the norm of the weights", "residuals of the layers, norms")
+    panels = [panel for panel in zip(titles, (single, step, layered), strict=True) if panel[1]]
     sheet = Sheet(0.28 + len(panels) * (_PANEL + _GAP))
     for number, (title, curves) in enumerate(panels):
         top = 0.28 + number * (_PANEL + _GAP)
@@ -31,12 +37,12 @@ def solver_figure(results: Results) -> Drawing | None:
         axes = sheet.axes(top, _PANEL)
         _draw(axes, results, curves)
     axes.set_xlabel(results.unit, loc="right", fontsize=7.5)
-    ends = "; ".join(f"{name} {values[-1]:.3g}" for name, values in {**single, **layered}.items())
+    ends = "; ".join(f"{name} {values[-1]:.3g}" for name, values in {**single, **step, **layered}.items())
     return Drawing(
         "solver",
         sheet.svg(),
         "What the solver minimised",
-        "Of the solver's own variables, which only approach a true network; its accuracy is the figure before.",
+        _CAPTIONS[results.config.experiment.admm.solver],
         f"Curves over {results.done} {results.unit}s. At their ends: {ends}.",
     )
 

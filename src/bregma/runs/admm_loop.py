@@ -1,68 +1,23 @@
-"""The training loop of ADMM, which takes no gradients: a solver moves all variables at once, on all samples."""
+"""The training loop of ADMM, which takes no gradients."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from bregma.admm import ADMM
-from bregma.admm.checks import require_memory
-from bregma.admm.start import random_start
-from bregma.admm.workers import ALONE, Workers, shard
+from bregma.admm.workers import ALONE, Workers
 from bregma.data import FrameDataset, Splits, stratified_cut
-from bregma.nn import SpikingMLP
+from bregma.prox.thresholds import keep_count
 from bregma.runs.build import build_mlp, with_carried
 from bregma.runs.evaluate import evaluate
-from bregma.runs.experiment import Experiment
 from bregma.runs.folder import RunFolder
 from bregma.runs.record import Observer, Progress, finish, keep, measured, restored
+from bregma.runs.solvers import build_solver, measure_every, moved, put_weights
+from bregma.sparsity import nonzero, parameters
 
-
-class Solver(Protocol):
-    """What the loop asks of a solver, whichever it is."""
-
-    iteration: int
-
-    @property
-    def weights(self) -> list[Tensor]:
-        """W of each layer (n, inputs), the readout's last."""
-
-    def step(self) -> None:
-        """One iteration."""
-
-    def measure(self) -> dict[str, Any]:
-        """Figures of merit: numbers, or lists with a number per layer."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values that it needs to go on bit by bit."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-
-
-def build_solver(experiment: Experiment, samples: FrameDataset, workers: Workers = ALONE) -> Solver:
-    """The solver of an experiment on the samples it is trained on, or on one worker's part of them.
-
-    Raises:
-        MemoryError: membranes, spikes and frames would not fit, with the numbers.
-    """
-    admm, inputs, classes = experiment.admm, math.prod(samples.frame_shape), len(samples.classes)
-    copies = 2 + (admm.multipliers == "all") + (2 * admm.anderson + 4 if admm.anderson else 0)  # one in a checkpoint
-    frames = 4 * samples.steps * len(samples) * inputs
-    require_memory(samples.steps, len(samples), (inputs, *experiment.hidden, classes), copies, held=frames)
-    x, labels = samples.__getitems__(list(range(len(samples))))
-    x, settings = x.flatten(2), admm.solver_settings(experiment.decay)
-    start = None
-    if admm.start == "forward":
-        generator = torch.Generator().manual_seed(experiment.seed)
-        start = random_start(x, (*experiment.hidden, classes), settings.constants, generator, workers=workers)
-    y = F.one_hot(labels, classes).to(x.dtype)
-    return ADMM(x, y, experiment.hidden, settings, seed=experiment.seed, start=start, workers=workers)
+_MEASURED = 10_000  # training samples at most, of which accuracy and loss are measured
 
 
 class ADMMSession:
@@ -82,9 +37,10 @@ class ADMMSession:
         self.folder, self.splits, self.workers = folder, splits, workers
         self.experiment = folder.config().experiment
         torch.set_num_threads(self.experiment.threads)
-        self.samples = _chosen(splits.train, self.experiment)
-        own = self.samples.subset(list(shard(len(self.samples), workers.rank, workers.size)))
-        self.solver = build_solver(self.experiment, own if workers.size > 1 else self.samples, workers)
+        samples = _chosen(splits.train, self.experiment.admm.samples, self.experiment.seed)
+        self.measured = _part(samples, min(_MEASURED, len(samples)), self.experiment.seed)
+        self.every = measure_every(self.experiment, len(samples))
+        self.solver = build_solver(self.experiment, samples, workers)
         self.net = build_mlp(folder.config())
         self.progress = Progress()
 
@@ -106,7 +62,7 @@ class ADMMSession:
         if self.workers.rank:
             self.save()
             return
-        train, validation = (evaluate(self.net, part) for part in (self.samples, self.splits.validation))
+        train, validation = (evaluate(self.net, part) for part in (self.measured, self.splits.validation))
         self.progress.epoch = self.solver.iteration
         self.progress.rows.append(
             {
@@ -114,6 +70,7 @@ class ADMMSession:
                 "train_loss": train.loss,
                 "train_accuracy": train.accuracy,
                 **measured(self.net, validation),
+                "reached": self._reached(),
                 "solver": figures,
                 "seconds": round(self.progress.seconds, 3),
             }
@@ -121,6 +78,11 @@ class ADMMSession:
         keep(self.folder, self.progress, with_carried(self.net, self.splits.train))
         self.save()
         self.folder.write_metrics(self.progress.rows)
+
+    def _reached(self) -> bool:
+        """Whether the network has no more connections than asked for."""
+        wanted = self.experiment.density
+        return not wanted or nonzero(self.net) <= keep_count(parameters(self.net), wanted)
 
 
 def train(
@@ -134,7 +96,7 @@ def train(
 ) -> dict[str, Any] | None:
     """Train the experiment of a run folder to its end; arguments, result and errors as `bregma.runs.loop.train`.
 
-    An iteration takes the place of an epoch: it looks at every sample once.
+    Iterations take the place of epochs; training accuracy and loss are those of at most 10,000 samples.
     """
     session = ADMMSession(folder, splits, workers)
     if resume:
@@ -148,7 +110,7 @@ def train(
         progress.seconds = time.perf_counter() - started
         if observer:
             observer.step()
-        if solver.iteration % admm.measure_every == 0 or solver.iteration == admm.iterations:
+        if solver.iteration % session.every == 0 or solver.iteration == admm.iterations:
             session.measure()
             progress.seconds = time.perf_counter() - started
             if observer and progress.rows:
@@ -159,28 +121,25 @@ def train(
     return {} if workers.rank else finish(folder, splits, session.net, progress)
 
 
-@torch.no_grad()
-def put_weights(net: SpikingMLP, weights: list[Tensor]) -> None:
-    """Give a network the weights of a solver."""
-    for layer, weight in zip([*net.hidden, net.readout], weights, strict=True):
-        layer.linear.weight.copy_(weight)
-
-
-def _chosen(dataset: FrameDataset, experiment: Experiment) -> FrameDataset:
-    """The samples to train on."""
-    wanted = experiment.admm.samples
+def _chosen(dataset: FrameDataset, wanted: int, seed: int) -> FrameDataset:
+    """The samples to train on; all of them for 0."""
     if wanted > len(dataset):
         raise ValueError(f"admm.samples must be <= {len(dataset)}, the training samples of the data, got {wanted}")
-    if wanted in (0, len(dataset)):
+    return _part(dataset, wanted or len(dataset), seed)
+
+
+def _part(dataset: FrameDataset, wanted: int, seed: int) -> FrameDataset:
+    """So many samples, the same share of every class."""
+    if wanted == len(dataset):
         return dataset
-    return dataset.subset(stratified_cut(dataset.labels.numpy(), wanted / len(dataset), experiment.seed)[1])
+    return dataset.subset(stratified_cut(dataset.labels.numpy(), wanted / len(dataset), seed)[1])
 
 
 def _step(session: ADMMSession) -> None:
     solver, number = session.solver, session.solver.iteration + 1
     try:
         solver.step()
-        if not all(bool(weight.isfinite().all()) for weight in solver.weights):
+        if not all(bool(weight.isfinite().all()) for weight in moved(solver)):
             raise ValueError("a weight is no longer finite")
     except ValueError as error:
         raise ValueError(

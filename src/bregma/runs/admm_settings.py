@@ -1,4 +1,4 @@
-"""The settings of an ADMM run: those of the solver, flat, and how long and on what it runs."""
+"""The settings of an ADMM run: those of its solver, flat, and how long and on what it runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 if TYPE_CHECKING:
     from bregma.admm import Settings
 
+SolverName = Literal["consistent", "paper"]
+Rule = Literal["window", "dithered", "flips"]
+ReadoutKind = Literal["last", "mean"]
 Order = Literal["random", "paper", "red-black"]
 Loss = Literal["squared_error", "squared_hinge", "cross_entropy"]
 SpikeUpdate = Literal["clip", "exact"]
@@ -16,20 +19,38 @@ ReadoutUpdate = Literal["sweep", "exact"]
 Penalties = Literal["fixed", "balanced", "growing"]
 Start = Literal["uniform", "forward"]
 
+#: What both solvers take; of the others each refuses those of the other one.
+_SHARED = ("solver", "iterations", "loss", "ridge", "samples", "measure_every")
+_CONSISTENT = ("rule", "readout", "step", "batch_size", "readout_ridge")
+_UNSET = ("ridge", "step", "batch_size")  # 0 stands for the default of `bregma.ADMMClassifier`
+
 
 @dataclass(frozen=True)
 class ADMMSettings:
-    """How ADMM runs; `bregma.admm.Settings` says more. The paper's values are the defaults.
+    """How ADMM runs; `bregma.ADMMClassifier` says more of each setting.
 
     Args:
-        iterations: of Algorithm 2; each moves all variables once.
-        warming: iterations before the multiplier moves.
+        solver: consistent starts every iteration at the true network and is what trains well; paper is Algorithm 2 of
+            arXiv 2505.05527 as printed.
+        iterations: of the solver, each on a mini-batch, or on all samples at once.
+        loss: distance between the readout and the label.
+        ridge: regularisation of the weights; 0 for 0.1 relative to what a layer hears, with the paper's solver for 1e-6
+            relative to samples times steps.
+        samples: train on this many samples, the same share of every class; 0 for all.
+        measure_every: iterations between two lines of metrics, each with a checkpoint; 0 for an epoch on mini-batches,
+            else for 10.
+        rule: where membranes should go. Consistent solver, as the next four.
+        readout: a sample's score is the readout's membrane at the last step, or its mean over time.
+        step: by how much of their norm hidden weights move in an iteration; 0 for 0.3 with all samples at once, for
+            0.05 on mini-batches, where it falls to zero.
+        batch_size: samples of an iteration; as many as there are or more: full-batch descent. 0 for all of up to 2,000
+            samples, else 200.
+        readout_ridge: regularisation of the readout.
+        warming: iterations before the multiplier moves. Paper's solver, as all that follow.
         rho: weight of the dynamics.
         sigma: weight of the agreement between spikes and membranes.
         epsilon: how far above the threshold a membrane is lifted.
-        ridge: regularisation of the weights, relative to samples times steps.
         order: in which order layers and time steps are visited.
-        loss: distance between the readout's last membrane and the label.
         spike_update: clip the minimiser to [0, 1], or find the exact one within.
         relaxation: spikes go this many times the way to their new values, in (0, 2).
         multipliers: of the readout's last step alone, or of all constraints.
@@ -37,18 +58,24 @@ class ADMMSettings:
         penalties: rho and sigma are fixed, balanced or growing.
         anderson: former iterates to extrapolate from; 0 for none.
         start: membranes and spikes start uniform in [0, 1), or as the forward pass of random weights.
-        samples: train on this many samples, the same share of every class; 0 for all.
-        measure_every: iterations between two lines of metrics, each with a checkpoint.
     """
 
+    solver: SolverName = "consistent"
     iterations: int = 1000
+    loss: Loss = "squared_error"
+    ridge: float = 0.0
+    samples: int = 0
+    measure_every: int = 0
+    rule: Rule = "window"
+    readout: ReadoutKind = "last"
+    step: float = 0.0
+    batch_size: int = 0
+    readout_ridge: float = 0.01
     warming: int = 300
     rho: float = 1.0
     sigma: float = 0.1
     epsilon: float = 1e-3
-    ridge: float = 1e-6
     order: Order = "random"
-    loss: Loss = "squared_error"
     spike_update: SpikeUpdate = "clip"
     relaxation: float = 1.0
     multipliers: Multipliers = "readout"
@@ -56,44 +83,71 @@ class ADMMSettings:
     penalties: Penalties = "fixed"
     anderson: int = 0
     start: Start = "uniform"
-    samples: int = 0
-    measure_every: int = 10
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ADMMSettings:
-        """The inverse of `dataclasses.asdict`; raises `ValueError` on a field it does not know."""
+        """The inverse of `to_dict`; raises `ValueError` on a field it does not know."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise ValueError(f"admm has no field {unknown[0]!r}")
         return cls(**values)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values of the fields that the solver takes."""
+        return {name: value for name, value in asdict(self).items() if self.takes(name)}
+
+    def takes(self, name: str) -> bool:
+        """Whether a field is one of those that the solver looks at."""
+        return name in _SHARED or (name in _CONSISTENT) == (self.solver == "consistent")
+
     def check(self) -> None:
-        """Raise `ValueError` for a setting out of its range.
+        """Raise `ValueError` for a setting out of its range, or one of the other solver.
 
         Not done on construction: the command line would show the message in a box of many lines.
         """
-        for name in ("iterations", "measure_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"admm.{name} must be >= 1, got {getattr(self, name)}")
-        if self.samples < 0:
-            raise ValueError(f"admm.samples must be >= 0, 0 for all, got {self.samples}")
+        if self.solver not in get_args(SolverName):
+            raise ValueError(f"admm.solver must be one of {', '.join(get_args(SolverName))}, got {self.solver!r}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not self.takes(field.name) and value != field.default:
+                meaning = f"admm.{field.name} has no meaning for the solver {self.solver}"
+                raise ValueError(f"{meaning}, got {value!r}; leave it out")
+        if self.iterations < 1:
+            raise ValueError(f"admm.iterations must be >= 1, got {self.iterations}")
+        for name, zero in (("measure_every", "an epoch or 10"), ("samples", "all"), ("batch_size", "the default")):
+            if getattr(self, name) < 0:
+                raise ValueError(f"admm.{name} must be >= 0, 0 for {zero}, got {getattr(self, name)}")
         if self.start not in get_args(Start):
             raise ValueError(f"admm.start must be one of {', '.join(get_args(Start))}, got {self.start!r}")
+        from bregma.admm import building  # imports torch: late, as in `Experiment`
+
         try:
-            self.solver_settings(decay=0.9)
+            building.check(self.parameters())
         except ValueError as error:
             raise ValueError(f"admm.{error}") from error
 
+    def parameters(self, **others: Any) -> dict[str, Any]:
+        """Those of `bregma.ADMMClassifier`, whose defaults stand where nothing is set.
+
+        Args:
+            **others: that are no field of this class, such as ``decay``.
+        """
+        from bregma.admm import ADMMClassifier
+
+        own = self.to_dict()
+        for name in _UNSET:
+            if not own.get(name, True):
+                own[name] = None
+        for name in ("samples", "measure_every", "start"):
+            own.pop(name, None)
+        return {**ADMMClassifier(**own).get_params(deep=False), **others}
+
     def solver_settings(self, decay: float) -> Settings:
-        """What the solver takes.
+        """What the paper's solver takes.
 
         Args:
             decay: what is left of a membrane after one step.
         """
-        from bregma.admm import Constants, Settings  # imports torch: late, as in `Experiment`
+        from bregma.admm import building
 
-        own = asdict(self)
-        for name in ("iterations", "start", "samples", "measure_every"):
-            del own[name]
-        constants = Constants(decay=decay, **{name: own.pop(name) for name in ("rho", "sigma", "epsilon", "ridge")})
-        return Settings(constants, **own)
+        return building.paper_settings(self.parameters(decay=decay))

@@ -37,10 +37,11 @@ def build_mlp(config: Config) -> SpikingMLP:
             math.prod(config.frame_shape),
             experiment.hidden,
             len(config.classes),
+            recurrent=experiment.recurrent,
             decay=experiment.decay,
             readout_decay=experiment.decay,
             bias=False,
-            readout="last",
+            readout=experiment.admm.readout,
         )
     return SpikingMLP(
         math.prod(config.frame_shape),

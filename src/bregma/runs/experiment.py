@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from bregma.runs.admm_settings import ADMMSettings
+from bregma.runs.admm_settings import ADMMSettings, SolverName
+from bregma.runs.recommended import ADMM_RECIPES, DATA_RECIPES, DENSITY_RECIPE, METHOD_RECIPES
 
 Method = Literal["adabreg", "adam", "adamw", "linbreg", "proxsgd", "admm", "gmp", "gmp-metric", "rigl", "set"]
 Schedule = Literal["cosine", "onecycle", "constant"]
@@ -32,6 +33,7 @@ _SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
 
 #: What the method admm takes; it refuses the other fields, as the other methods refuse ``admm``.
 _ADMM_FIELDS = ("data", "method", "hidden", "decay", "steps", "threads", "seed", "validation", "admm")
+_CONSISTENT_FIELDS = (*_ADMM_FIELDS, "density", "recurrent")  # with its solver consistent
 
 #: The methods that take a structure or a cost; both need a density.
 STRUCTURED: dict[str, tuple[Method, ...]] = {"structure": ("adabreg", "gmp", "gmp-metric"), "cost": ("adabreg",)}
@@ -77,11 +79,13 @@ class Experiment:
     Args:
         data: digits, mnist, psmnist, nmnist, shd, ssc, or the path of a file or folder in the layout of one of them.
         method: optimizer; or admm, which takes no gradients and no other settings than data, hidden, decay, steps,
-            threads, seed, validation and its own. adam and adamw have no penalty, but weight decay: adam adds it to the
-            gradient, adamw shrinks the weights. gmp, gmp-metric (gradual magnitude pruning, the second by adabreg's
-            score), rigl and set take the steps of adam and need a density; they are what adabreg is compared with.
+            threads, seed, validation, its own, and, unless its solver is the paper's, density and recurrent. adam and
+            adamw have no penalty, but weight decay: adam adds it to the gradient, adamw shrinks the weights. gmp,
+            gmp-metric (gradual magnitude pruning, the second by adabreg's score), rigl and set take the steps of adam
+            and need a density; they are what adabreg is compared with.
         density: share of the connections to be left, in (0, 1]: adabreg then trains from a dense start to exactly that
-            share and chooses lam itself; penalty and init are ignored. 0: what lam makes of it.
+            share and chooses lam itself; penalty and init are ignored; admm keeps the readout whole. 0: what lam makes
+            of it.
         structure: what stays or goes as a whole where a density is named. weights: every connection for itself;
             neurons: hidden neurons, density being the share of them; 2:4 or any n:m: at most n of each m consecutive
             inputs.
@@ -165,8 +169,8 @@ class Experiment:
             value = getattr(self, name)
             if not inside(value):
                 raise ValueError(f"{name} must be {allowed}, got {value!r}")
-        if self.density and self.method not in DENSITY_METHODS:
-            raise ValueError(f"density needs one of the methods {', '.join(DENSITY_METHODS)}, got {self.method}")
+        if self.density and self.method not in (*DENSITY_METHODS, "admm"):
+            raise ValueError(f"density needs one of the methods {', '.join(DENSITY_METHODS)}, admm, got {self.method}")
         if not self.density and self.method in PRUNING:
             raise ValueError(f"density must be in (0, 1] for the method {self.method}, got {self.density}")
         if self.network != "mlp":
@@ -196,17 +200,21 @@ class Experiment:
         if unused.pop("admm", None):
             nested = dataclasses.fields(self.admm)
             unused |= {f"admm.{field.name}": (getattr(self.admm, field.name), field.default) for field in nested}
+        paper = " with the solver paper" if self.method == "admm" and self.admm.solver == "paper" else ""
         for name, (value, default) in unused.items():
             if value != default:
-                raise ValueError(f"{name} has no meaning for the method {self.method}, got {value!r}; leave it out")
+                whom = f"the method {self.method}{paper if name in _CONSISTENT_FIELDS else ''}"
+                raise ValueError(f"{name} has no meaning for {whom}, got {value!r}; leave it out")
 
     def takes(self, name: str) -> bool:
         """Whether a field is one of those that the method looks at, or documents to ignore."""
-        return name in _ADMM_FIELDS if self.method == "admm" else name != "admm"
+        if self.method != "admm":
+            return name != "admm"
+        return name in (_ADMM_FIELDS if self.admm.solver == "paper" else _CONSISTENT_FIELDS)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values of the fields that the method takes, as ``config.toml`` holds them."""
-        values = dataclasses.asdict(self) | {"hidden": list(self.hidden)}
+        values = dataclasses.asdict(self) | {"hidden": list(self.hidden), "admm": self.admm.to_dict()}
         return {name: value for name, value in values.items() if self.takes(name)}
 
     @classmethod
@@ -239,35 +247,16 @@ def _check_type(name: str, value: Any, default: Any) -> None:
         raise TypeError(f"{name} must be {wanted}, got {value!r}")
 
 
-#: What differs from the defaults of `Experiment` for a method. The steps of the last two are not those of Adam, and the
-#: threshold of ``proxsgd`` is ``lr * lam``.
-METHOD_RECIPES: dict[str, dict[str, Any]] = {
-    "linbreg": {"lr": 2.0, "lam": 0.2},
-    "proxsgd": {"lr": 0.3, "lam": 1e-3},
-    "admm": {"decay": 0.95},
-}
-
-#: What differs where a density is named: few weights take larger steps, and lam is not a setting.
-DENSITY_RECIPE: dict[str, Any] = {"lr": 2e-2, "lam": 0.0, "init": "anchored"}
-
-#: What differs for a data set; a folder or file by path is taken as ``shd``.
-DATA_RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {"shift": 1},
-    "mnist": {"hidden": (128,), "recurrent": True, "epochs": 10, "batch_size": 128},
-    "psmnist": {"hidden": (64, 212, 212), "recurrent": True, "epochs": 20, "batch_size": 128},
-    "nmnist": {"hidden": (512,), "epochs": 20, "batch_size": 64},
-    "shd": {"hidden": (256, 256), "recurrent": True, "epochs": 50, "batch_size": 128},
-    "ssc": {"hidden": (256, 256, 256), "recurrent": True, "epochs": 50, "batch_size": 128},
-}
-
-#: What differs for a data set with the method admm, beside those of the fields above that it takes.
-ADMM_RECIPES: dict[str, dict[str, Any]] = {
-    "digits": {"admm": ADMMSettings(iterations=300, warming=100)},
-}
-
-
-def recipe(data: str = "digits", method: Method = "adabreg", **given: Any) -> Experiment:
+def recipe(
+    data: str = "digits", method: Method = "adabreg", solver: SolverName = "consistent", **given: Any
+) -> Experiment:
     """The experiment for a data set and a method, its recommended settings overridden by what is given.
+
+    Args:
+        data: see `Experiment`.
+        method: see `Experiment`.
+        solver: of the method admm, unless ``admm`` is given.
+        **given: fields of `Experiment`.
 
     Example:
         >>> recipe("mnist", epochs=2).epochs
@@ -281,5 +270,7 @@ def recipe(data: str = "digits", method: Method = "adabreg", **given: Any) -> Ex
     if given.get("density"):
         own |= DENSITY_RECIPE
     if method == "admm":
-        own = {name: value for name, value in own.items() if name in _ADMM_FIELDS} | ADMM_RECIPES.get(data, {})
+        admm = given.get("admm", ADMMSettings(solver=solver))
+        own = {name: value for name, value in own.items() if name in _ADMM_FIELDS} | {"admm": admm}
+        own |= ADMM_RECIPES.get(admm.solver, {}).get(data, {})
     return Experiment(**{"data": data, "method": method, **own, **given})

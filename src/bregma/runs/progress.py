@@ -139,6 +139,7 @@ class SolverBar(ProgressBar):
         self._bar.update(self._task, description=f"it {self._done}/{self._total}", figures=self._validated)
 
 
+_ROOM = 5  # figures in a line; the paper's solver has more without the firing rate
 _SHORT = {"lagrangian": "L", "membrane_residuals": "z", "spike_residuals": "a"}
 
 
@@ -154,10 +155,12 @@ def solver_figures(row: dict[str, Any], *, brief: bool = False) -> str:
     """
     words = []
     for name, value in row["solver"].items():
-        if not (brief and name == "primal"):
+        if name != "step" and not (brief and name == "primal"):
             largest = max(value) if isinstance(value, list) else value
             words.append(f"{_SHORT.get(name, name)} {largest:.2g}")
     words += [f"train {row['train_accuracy']:.1%}", f"val {row['validation_accuracy']:.1%}"]
+    if len(words) < _ROOM:
+        words += [f"rate {row['firing_rate']:.3f}"]
     return (" " if brief else "  ").join(words)
 
 

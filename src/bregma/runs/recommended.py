@@ -1,0 +1,39 @@
+"""Settings that differ from the defaults of `bregma.runs.experiment.Experiment` where a data set or method is named."""
+
+from typing import Any
+
+from bregma.runs.admm_settings import ADMMSettings
+
+#: What differs from the defaults of `Experiment` for a method. The steps of the last two are not those of Adam, and the
+#: threshold of ``proxsgd`` is ``lr * lam``.
+METHOD_RECIPES: dict[str, dict[str, Any]] = {
+    "linbreg": {"lr": 2.0, "lam": 0.2},
+    "proxsgd": {"lr": 0.3, "lam": 1e-3},
+    "admm": {"decay": 0.95},
+}
+
+#: What differs where a density is named: few weights take larger steps, and lam is not a setting.
+DENSITY_RECIPE: dict[str, Any] = {"lr": 2e-2, "lam": 0.0, "init": "anchored"}
+
+#: What differs for a data set; a folder or file by path is taken as ``shd``.
+DATA_RECIPES: dict[str, dict[str, Any]] = {
+    "digits": {"shift": 1},
+    "mnist": {"hidden": (128,), "recurrent": True, "epochs": 10, "batch_size": 128},
+    "psmnist": {"hidden": (64, 212, 212), "recurrent": True, "epochs": 20, "batch_size": 128},
+    "nmnist": {"hidden": (512,), "epochs": 20, "batch_size": 64},
+    "shd": {"hidden": (256, 256), "recurrent": True, "epochs": 50, "batch_size": 128},
+    "ssc": {"hidden": (256, 256, 256), "recurrent": True, "epochs": 50, "batch_size": 128},
+}
+
+#: What differs for a data set with the method admm, by its solver, beside those of the fields above that it takes.
+ADMM_RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "consistent": {
+        "digits": {"admm": ADMMSettings(iterations=520, batch_size=100, readout="mean")},
+        "mnist": {"admm": ADMMSettings(iterations=2700)},
+        "nmnist": {"admm": ADMMSettings(iterations=2700)},
+        "shd": {"admm": ADMMSettings(iterations=1100, readout="mean")},
+    },
+    "paper": {
+        "digits": {"admm": ADMMSettings(solver="paper", iterations=300, warming=100)},
+    },
+}
