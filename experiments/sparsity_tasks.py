@@ -1,7 +1,11 @@
-"""Two tasks of `sparsity.py` that need more than a data set's name: delays to learn, and recordings to simulate."""
+"""The tasks of `sparsity.py`: their data, some of it simulated or split by voices, and networks, some with delays."""
 
+import gzip
+import io
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,11 +13,92 @@ from torch import Tensor
 
 import bregma
 from bregma import dynamics
-from bregma.data import bin_events, default_root, read_idx, simulate, stratified_cut
+from bregma.data import FrameDataset, bin_events, default_root, load, read_idx, simulate, stratified_cut
+from bregma.data.heidelberg import SpikeFile, SpikeRecordings
 from bregma.nn import DelayedRecurrentLIF, SpikingMLP
 
 DELAY_RATE = 5e-2  # of all methods alike, as published for DelRec; it follows the schedule of the others
 SIDE, WINDOW_US = 34, 310_000
+
+#: Data set, samples for training, validation and test, epochs, batch and network. `row`: an image row per step of 28.
+#: `speech`: synthetic spoken digits in the layout of SHD, German and English, 100 steps, other voices in the test part.
+#: `permuted`: the pixels of MNIST in a fixed shuffled order, 8 per step of 98; the recurrent connections have learned
+#: delays, rounded before accuracy is measured. `nmnist-sim`: MNIST before the simulated camera of N-MNIST, 30 steps of
+#: 2 x 17 x 17 pooled pixels, a network without recurrence.
+TASKS: dict[str, dict[str, Any]] = {
+    "row": {
+        "data": "mnist",
+        "sizes": (5000, 3000, 5000),
+        "epochs": 10,
+        "batch": 125,
+        "network": {"hidden": [128], "recurrent": True, "gain": 3.0},
+    },
+    "speech": {
+        "data": "shd_synth_train.h5.gz",
+        "sizes": (1296, 144, 360),
+        "epochs": 20,
+        "batch": 60,
+        "network": {"hidden": [128], "recurrent": True, "gain": 1.0, "decay": 0.95},
+    },
+    "permuted": {
+        "data": "psmnist",
+        "steps": 98,
+        "sizes": (2000, 1000, 2000),
+        "epochs": 10,
+        "batch": 50,
+        "network": {"hidden": [64], "gain": 3.0, "decay": 0.95, "max_delay": 30},
+    },
+    "nmnist-sim": {
+        "data": "nmnist-sim",
+        "steps": 30,
+        "pool": 2,
+        "sizes": (2000, 1000, 2000),
+        "epochs": 10,
+        "batch": 50,
+        "network": {"hidden": [128], "gain": 3.0},
+    },
+}
+#: `voices`: the same recordings, but the voices change sides: with seed s every fifth of the 30 voices, from the s-th
+#: on, is in the test part and the fifth after it in the validation part, so that no voice is on two sides.
+TASKS["voices"] = {**TASKS["speech"], "data": "shd_synth", "sizes": (1080, 360, 360)}
+
+
+def samples(dataset: FrameDataset, count: int) -> tuple[Tensor, Tensor]:
+    """Frames (T, N, ...) and labels of the first samples of a stratified, fixed order."""
+    rows = range(len(dataset))
+    if count < len(dataset):
+        _, rows = stratified_cut(dataset.labels.numpy(), count / len(dataset), seed=0)
+    return dataset.__getitems__(list(rows))
+
+
+def parts(task: str, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Training, validation and test part of a task; the seed matters for `voices` alone."""
+    name, steps = TASKS[task]["data"], TASKS[task].get("steps")
+    if task == "voices":
+        return voices([default_root() / f"{name}_{part}.h5.gz" for part in ("train", "test")], seed)
+    if name == "nmnist-sim":
+        return nmnist_parts(TASKS[task]["sizes"], steps, TASKS[task]["pool"])
+    splits = load(default_root() / name if name.endswith(".gz") else name, steps=steps, seed=0)
+    three = (splits.train, splits.validation, splits.test)
+    return [samples(part, count) for part, count in zip(three, TASKS[task]["sizes"], strict=True)]
+
+
+def voices(paths: list[Path], seed: int) -> list[tuple[Tensor, Tensor]]:
+    """The recordings of all files by voice: three fifths for training, a fifth for validation, a fifth for the test."""
+    files = [SpikeFile(path) for path in paths]
+    readers = [
+        SpikeRecordings(file, classes=files[0].classes, steps=100, window=1.4, channels=140, binary=False)
+        for file in files
+    ]
+    speakers = []
+    for path in paths:
+        with h5py.File(io.BytesIO(gzip.open(path).read())) as file:
+            speakers.append(torch.from_numpy(file["extra/speaker"][()].astype(np.int64)))
+    both = [reader.__getitems__(list(range(len(reader)))) for reader in readers]
+    x, labels = torch.cat([a for a, _ in both], 1), torch.cat([b for _, b in both])
+    fold = (torch.cat(speakers) - seed) % 5
+    sides = [fold >= 2, fold == 1, fold == 0]
+    return [(x[:, side], labels[side]) for side in sides]
 
 
 def nmnist_parts(sizes: tuple[int, int, int], steps: int, pool: int) -> list[tuple[Tensor, Tensor]]:

@@ -326,3 +326,10 @@ def test_says_what_is_wrong_with_a_population():
     optimizer = torch.optim.Adam(bregma.param_groups(net))
     with pytest.raises(ValueError, match="no weight of population 'a' is in the optimizer"):
         TargetDensity(optimizer, 0.5, 10, structure=[Population("a", 4, (Part(net.bias),))])
+
+
+@pytest.mark.parametrize(("structure", "prox"), [("weights", "soft"), ("2:4", "hard"), ("neurons", "hard")])
+def test_what_is_cut_by_a_near_rival_is_not_shrunk_by_it_unless_told(structure, prox):
+    net = bregma.nn.SpikingMLP(8, [8], 3)
+    optimizer = torch.optim.Adam(bregma.param_groups(net), lr=0.01)
+    assert TargetDensity(optimizer, 0.5, 10, structure=structure, net=net).prox == prox

@@ -56,7 +56,7 @@ class TargetDensity(Sparsifier):
         every: steps from one threshold to the next; the density is exact at the end of the ramp whatever this is.
             Default: None, for about 300 thresholds along the ramp and every other step at most.
         prox: ``"soft"`` (L1), ``"firm"`` (minimax concave), ``"hard"`` (no shrinkage).
-            Default: None, which is "hard" for whole neurons and "soft" for the rest.
+            Default: None, which is "hard" for whole neurons and ``"n:m"`` and "soft" for the rest.
         metric: ``"adam"``, for optimisers that keep the second moment ``exp_avg_sq``; ``"none"`` for others: the
             score is then ``|v|``. Default: "adam".
         allocation: ``"global"``, ``"uniform"`` or ``"erk"``, as in :class:`bregma.optim.Sparsifier`. Default: "global".

@@ -122,8 +122,11 @@ class Weights(Structure):
 class Blocks(Weights):
     """Single weights, at the end at most n of each m consecutive inputs.
 
-    The best n of each block come first, whatever the scores of the others; these are the last to go.
+    The best n of each block come first, whatever the scores of the others; these are the last to go. Its threshold is
+    the score of the best that goes, often close to that of one that stays, which a soft threshold would all but erase.
     """
+
+    prox = "hard"
 
     def __init__(self, weights: list[Tensor], n: int, m: int) -> None:
         super().__init__(weights, "global", 0, 0.0)
