@@ -88,7 +88,7 @@ def test_a_run_of_admm_is_exported_as_well(tmp_path, splits):
     net, path = build_network(config), tmp_path / "net.safetensors"
     write_state(net, path)
     x = splits.test.frames(np.arange(10))
-    assert read_state(path).score == "last"
+    assert read_state(path).score == net.score
     assert torch.equal(read_state(path)(x.flatten(2)), net(x))
 
 
