@@ -58,7 +58,10 @@ class Session:
         torch.set_num_threads(self.experiment.threads)
         torch.manual_seed(self.experiment.seed)
         self.net = build_network(folder.config())
-        self.model = DistributedDataParallel(self.net, find_unused_parameters=True) if workers.size > 1 else self.net
+        self.model = self.net
+        if workers.size > 1:  # networks with delays have parameters that a constant spread leaves out
+            delays = self.experiment.network != "mlp"
+            self.model = DistributedDataParallel(self.net, find_unused_parameters=delays)
         self.optimizer = build_optimizer(self.net, self.experiment)
         self.batches = -(-len(splits.train) // self.experiment.batch_size)
         steps = self.batches * self.experiment.epochs
