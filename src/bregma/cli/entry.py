@@ -58,7 +58,8 @@ def _parse(words: list[str]) -> Command:
         if not end.code:
             raise
         title, *text = [line.strip("╭╮╰╯│─ ") for line in box.getvalue().splitlines()]
-        raise ValueError(f"{title}: {' '.join(' '.join(text).split())}") from None
+        said = " ".join(" ".join(text).split())
+        raise ValueError(said if said.lower().startswith(title.lower()) else f"{title}: {said}") from None
 
 
 def _parser(words: list[str]) -> Command:
