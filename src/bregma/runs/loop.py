@@ -58,7 +58,7 @@ class Session:
         torch.set_num_threads(self.experiment.threads)
         torch.manual_seed(self.experiment.seed)
         self.net = build_network(folder.config())
-        self.model = self.net
+        self.model: torch.nn.Module = self.net
         if workers.size > 1:  # networks with delays have parameters that a constant spread leaves out
             delays = self.experiment.network != "mlp"
             self.model = DistributedDataParallel(self.net, find_unused_parameters=delays)
