@@ -19,7 +19,7 @@ from bregma.admm.problem import Variables, inner, one_step_sums, square
 from bregma.admm.settings import Settings
 from bregma.admm.start import uniform_start
 from bregma.admm.systems import System
-from bregma.admm.workers import ALONE, Workers, whereabouts
+from bregma.admm.workers import ALONE, Workers, gathered, own_part, total, whereabouts
 
 
 class ADMM:
@@ -234,15 +234,8 @@ class ADMM:
         """Root mean squares of the residuals of the hidden membranes and of the spikes."""
         hidden = range(len(self.variables.spikes))
         size = self._steps * self._samples * sum(self.network.sizes[:-1])
-        squares = self._total([sum(square(of(k)) for k in hidden) for of in (self._residual, self._gap)])
+        squares = total(self._workers, [sum(square(of(k)) for k in hidden) for of in (self._residual, self._gap)])
         return (squares[0] / size) ** 0.5, (squares[1] / size) ** 0.5
-
-    def _total(self, values: Sequence[float]) -> list[float]:
-        """Sums over all workers."""
-        total = torch.tensor(values, dtype=torch.float64)
-        self._workers.sum([total])
-        found: list[float] = total.tolist()
-        return found
 
     def _buffer(self, name: str, shape: Sequence[int]) -> Tensor:
         """Memory that is reused from call to call."""
@@ -275,7 +268,7 @@ class ADMM:
             spikes.append(square(gap))
             multiplied += inner(gap, value)
         loss = float(self.loss.value(v.membranes[-1][-1], self.y))
-        loss, primal, multiplied, *squares = self._total([loss, primal, multiplied, *membranes, *spikes])
+        loss, primal, multiplied, *squares = total(self._workers, [loss, primal, multiplied, *membranes, *spikes])
         membranes, spikes = squares[: len(membranes)], squares[len(membranes) :]
         ridge = c.ridge * sum(square(weight) for weight in v.weights)
         return {
@@ -291,15 +284,12 @@ class ADMM:
 
         With several workers all must call this, and the first one gets the state of all samples.
         """
-        copies = self._copies()
-        weights = {name: tensor for name, tensor in copies.items() if name.startswith("weights.")}
         return {
             "iteration": self.iteration,
             "penalties": [self.constants.rho, self.constants.sigma],
             "generator": self.generator.get_state(),
             "anderson": self._anderson.state_dict(),
-            **{name: self._workers.gather(tensor) for name, tensor in copies.items() if name not in weights},
-            **weights,
+            **gathered(self._workers, self._copies()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -308,13 +298,7 @@ class ADMM:
         Raises:
             ValueError: the state is of another network or of other data.
         """
-        own = {}
-        for name, tensor in self.variables.tensors().items():
-            shared = name.startswith("weights.")
-            wanted = tensor.shape if shared else (len(tensor), self._samples, tensor.shape[2])
-            if name not in state or state[name].shape != wanted or state[name].dtype != tensor.dtype:
-                raise ValueError(f"state: {name} must be {tensor.dtype} of shape {tuple(wanted)}")
-            own[name] = state[name] if shared else state[name][:, self._own]
+        own = own_part(state, self.variables.tensors(), self._own, self._samples)
         self._take(own)
         self.iteration = int(state["iteration"])
         rho, sigma = state["penalties"]

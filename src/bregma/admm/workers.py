@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_SHARED = "weights."  # prefix of the variables that all workers have alike
+
 
 class Workers(Protocol):
     """A group of workers that all do the same at the same time, each with samples of its own."""
@@ -111,6 +113,46 @@ def whereabouts(workers: Workers, mine: int) -> tuple[int, int]:
     counts[workers.rank] = mine
     workers.sum([counts])
     return int(counts[: workers.rank].sum()), int(counts.sum())
+
+
+def total(workers: Workers, values: Sequence[float]) -> list[float]:
+    """Sums of numbers over all workers.
+
+    Example:
+        >>> total(Alone(), [1.5, 2])
+        [1.5, 2.0]
+    """
+    numbers = torch.tensor(values, dtype=torch.float64)
+    workers.sum([numbers])
+    found: list[float] = numbers.tolist()
+    return found
+
+
+def gathered(workers: Workers, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Variables by name, with the samples of all on the first worker; weights are the same on all."""
+    return {name: t if name.startswith(_SHARED) else workers.gather(t) for name, t in tensors.items()}
+
+
+def own_part(state: dict[str, Tensor], like: dict[str, Tensor], own: slice, samples: int) -> dict[str, Tensor]:
+    """The inverse of `gathered`: of a state of all samples what one worker holds.
+
+    Args:
+        state: variables by name, and perhaps more.
+        like: the worker's own variables, for names, shapes and dtypes.
+        own: its samples among all.
+        samples: how many there are in all.
+
+    Raises:
+        ValueError: the state is of another network or of other data.
+    """
+    part = {}
+    for name, tensor in like.items():
+        shared = name.startswith(_SHARED)
+        wanted = tuple(tensor.shape) if shared else (len(tensor), samples, tensor.shape[2])
+        if name not in state or state[name].shape != wanted or state[name].dtype != tensor.dtype:
+            raise ValueError(f"state: {name} must be {tensor.dtype} of shape {wanted}")
+        part[name] = state[name] if shared else state[name][:, own]
+    return part
 
 
 def shard(samples: int, rank: int, size: int) -> range:
