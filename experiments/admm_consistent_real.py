@@ -1,16 +1,19 @@
 """The consistent solver on real N-MNIST in the paper's setting: `python experiments/admm_consistent_real.py`.
 
 T 150, 512 neurons per hidden layer, 1, 2 or 3 of them, 200 or 1000 training recordings; the others of the 1,100 are
-unseen (900, or 100). Full-batch descent: its steps are accepted by the leave-one-out loss of the training recordings,
-so the unseen ones are used for no choice. The control is the network before the first iteration: random hidden weights
-with a readout in closed form, which is also what `experiments/admm_paper.py` puts beside the paper's solver.
+unseen (900, or 100) and used for no choice. Full-batch descent. A fifth of the training recordings is first kept for
+validation: the ridge of the hidden layers and the number of iterations with the best accuracy there (of equals the
+fewest iterations, then the largest ridge) are those of the run on all of them. The control is the network before the
+first iteration: random hidden weights with a readout in closed form, with the same ridge of the readout, which was
+chosen for it on the validation part of seed 0.
 
-Adds to results/admm_consistent_real.jsonl the rows that are not there yet.
+Adds to results/admm_consistent_real.jsonl the rows that are not there yet; `--table` prints them.
 """
 
 import argparse
 import json
 import platform
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,10 @@ from bregma.data import BinRecordings, default_root, stratified_cut
 
 RESULTS = Path(__file__).parent / "results" / "admm_consistent_real.jsonl"
 STEPS, NEURONS, CLASSES, PIXELS = 150, 512, 10, 2312
-SETTINGS: dict[str, Any] = {"step": 0.3, "ridge": 0.1, "readout_ridge": 0.01, "leave_one_out": True}
+SETTINGS: dict[str, Any] = {"step": 0.3, "readout_ridge": 0.1, "leave_one_out": True}
+RIDGES, ITERATIONS = (1.0, 10.0, 100.0), 8
+VALIDATION = 0.2
+VALIDATION_SEED = 1000  # beside that of the split
 
 
 def main() -> None:
@@ -34,11 +40,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with nmnist_subset.zip; default: as bregma.data.load")
     parser.add_argument("--samples", default="200,1000", help="default: %(default)s")
     parser.add_argument("--hidden", default="1,2,3", help="numbers of hidden layers; default: %(default)s")
-    parser.add_argument("--seeds", default="0,1,2", help="default: %(default)s")
-    parser.add_argument("--iterations", type=int, default=4, help="default: %(default)s")
+    parser.add_argument("--seeds", default="0,1,2,3,4", help="default: %(default)s")
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--table", action="store_true", help="print the rows that are there")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.table:
+        table([json.loads(line) for line in options.results.read_text().splitlines()])
+        return
     data = [
         BinRecordings((options.data or default_root()) / "nmnist_subset.zip", part, STEPS) for part in ("Train", "Test")
     ]
@@ -48,7 +57,7 @@ def main() -> None:
         for b in options.samples.split(",")
         for c in options.hidden.split(",")
     ):
-        key = {"samples": samples, "hidden": [NEURONS] * depth, "seed": seed, "iterations": options.iterations}
+        key = {"samples": samples, "hidden": [NEURONS] * depth, "seed": seed}
         lines = options.results.read_text().splitlines() if options.results.exists() else []
         if any(key.items() <= json.loads(line).items() for line in lines):
             continue
@@ -66,31 +75,67 @@ def main() -> None:
 
 
 def run(key: dict[str, Any], data: list[BinRecordings]) -> dict[str, Any]:
-    """Descend, and measure after every iteration."""
+    """Choose on a part of the training recordings, descend on all, and measure on the unseen ones."""
     labels = np.concatenate([part.labels.numpy() for part in data])
     unseen, chosen = stratified_cut(labels, key["samples"] / len(labels), key["seed"])
-    x, y = frames(data, chosen), torch.from_numpy(labels[chosen])
+    kept, validation = stratified_cut(labels[chosen], VALIDATION, VALIDATION_SEED + key["seed"])
+    tried = [
+        {"ridge": ridge, "curve": descend(key, data, labels, chosen[kept], chosen[validation], ridge, ITERATIONS)}
+        for ridge in RIDGES
+    ]
+    ridge, iterations = choice(tried)
+    curve = descend(key, data, labels, chosen, unseen, ridge, iterations)
+    return {
+        "unseen_samples": len(unseen),
+        "ridge": ridge,
+        "iterations": iterations,
+        "control": curve[0],
+        "last": curve[-1],
+        "curve": curve,
+        "validation": tried,
+    }
+
+
+def choice(tried: list[dict[str, Any]]) -> tuple[float, int]:
+    """Ridge and number of iterations (at least one) of the best validation accuracy."""
+    points = [(point["accuracy"], -point["iteration"], row["ridge"]) for row in tried for point in row["curve"][1:]]
+    _, iterations, ridge = max(points)
+    return ridge, -iterations
+
+
+def descend(
+    key: dict[str, Any],
+    data: list[BinRecordings],
+    labels: np.ndarray,
+    training: np.ndarray,
+    others: np.ndarray,
+    ridge: float,
+    iterations: int,
+) -> list[dict[str, Any]]:
+    """Train on some recordings; accuracy on them and on others before the first and after every iteration."""
+    x, y = frames(data, training), torch.from_numpy(labels[training])
     coded = torch.eye(CLASSES)[y]
-    solver = ConsistentADMM(key["hidden"], PIXELS, CLASSES, ConsistentSettings(**SETTINGS), seed=key["seed"])
+    settings = ConsistentSettings(ridge=ridge, **SETTINGS)
+    solver = ConsistentADMM(key["hidden"], PIXELS, CLASSES, settings, seed=key["seed"])
     solver.begin(x)
-    solver.weights[-1] = solver.refreshed([(x, coded, None)])
+    solver.weights[-1], _ = solver.refreshed([(x, coded, None)])
     curve, seconds = [], 0.0
-    for iteration in range(key["iterations"] + 1):
+    for iteration in range(iterations + 1):
         begin = time.process_time()
         moved = solver.descend(x, coded) if iteration else True
         seconds += time.process_time() - begin
+        if not moved:
+            break
         point = {
             "iteration": iteration,
             "seconds": round(seconds, 2),
             "train": accuracy(solver.scores(x), y),
-            "unseen": accuracy(scores(solver, data, unseen), torch.from_numpy(labels[unseen])),
+            "accuracy": accuracy(scores(solver, data, others), torch.from_numpy(labels[others])),
             **solver.measure(),
         }
         curve.append(point)
-        print(key, point, flush=True)
-        if not moved:
-            break
-    return {"unseen_samples": len(unseen), "control": curve[0], "last": curve[-1], "curve": curve}
+        print(key, len(training), ridge, point, flush=True)
+    return curve
 
 
 def frames(data: list[BinRecordings], rows: np.ndarray) -> Tensor:
@@ -106,6 +151,20 @@ def scores(solver: ConsistentADMM, data: list[BinRecordings], rows: np.ndarray) 
 
 def accuracy(given: Tensor, labels: Tensor) -> float:
     return round(float((given.argmax(1) == labels).double().mean()), 5)
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Mean and standard deviation over the splits in per cent, as Markdown."""
+    print("| M | hidden layers | splits | control, unseen | trained, unseen | gain | ridges | iterations | CPU s |")
+    print("| --- |" + " --- |" * 8)
+    for samples, depth in sorted({(row["samples"], len(row["hidden"])) for row in rows}):
+        of = [row for row in rows if (row["samples"], len(row["hidden"])) == (samples, depth)]
+        control, last = ([100 * row[name]["accuracy"] for row in of] for name in ("control", "last"))
+        gains = [b - a for a, b in zip(control, last, strict=True)]
+        spread = [f"{statistics.mean(v):.1f} ± {statistics.stdev(v):.1f}" for v in (control, last, gains)]
+        chosen = [", ".join(f"{row[name]:g}" for row in of) for name in ("ridge", "iterations")]
+        seconds = statistics.mean(row["last"]["seconds"] for row in of)
+        print(f"| {samples} | {depth} | {len(of)} | {' | '.join([*spread, *chosen])} | {seconds:.0f} |")
 
 
 if __name__ == "__main__":

@@ -90,12 +90,12 @@ ROWS: dict[str, dict[str, Any]] = {
         "methods": {"consistent dithered": {"rule": ("dithered", {})}},
     },
     "control3": {"hidden": [256] * 3, "seconds": 4, "marks": [4], "methods": {"control": {}}},
-    # 480 iterations are about what the time allows; the density falls to its value over the first half of them.
+    # 340 iterations are about what the time allows; the density falls to its value over the first half of them.
     "density3": {
         "hidden": [256] * 3,
         "seconds": 32,
         "marks": [2, 4, 8, 16, 32],
-        "methods": {"consistent density 0.1": {"density": 0.1, "iterations": 480}},
+        "methods": {"consistent density 0.1": {"density": 0.1, "iterations": 340}},
     },
     "depth6": {
         "hidden": [256] * 6,
@@ -137,7 +137,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "hidden": [256] * 3,
         "seconds": 96,
         "marks": [32, 64, 96],
-        "methods": {"consistent": {}, "consistent density 0.1": {"density": 0.1, "iterations": 1440}},
+        "methods": {"consistent": {}, "consistent density 0.1": {"density": 0.1, "iterations": 1050}},
     },
     "convolutional-long": {
         "hidden": [

@@ -10,7 +10,7 @@ import bregma
 from bregma.admm import ConsistentADMM, ConsistentSettings, preconditioner
 from bregma.admm.statistics import Statistics
 from bregma.admm.steps import Hidden, Steps
-from bregma.prox.thresholds import keep_count
+from bregma.prox.thresholds import cubic_ramp, keep_count
 
 
 def hidden_left(weights):
@@ -31,7 +31,7 @@ def test_the_density_is_met_exactly_and_the_network_learns(batch_size, share):
 
 def test_weights_are_the_thresholded_dual_and_come_back():
     generator = torch.Generator().manual_seed(0)
-    steps = Steps(0.5, None, [(6, 8)], readout=4)
+    steps = Steps(0.5, None, 1, [(6, 8)], readout=4)
     hidden = steps.start([torch.randn(6, 8, generator=generator)])
     first = hidden.weights[0] != 0
     for k in range(30):
@@ -47,15 +47,22 @@ def test_weights_are_the_thresholded_dual_and_come_back():
     assert bool((~first & (hidden.weights[0] != 0)).any())
 
 
-def test_connections_stay_after_the_ramp():
-    steps = Steps(0.25, 20, [(6, 8)], readout=4)
+@pytest.mark.parametrize("every", [1, 4])
+def test_connections_stay_after_the_ramp(every):
+    steps = Steps(0.25, 20, every, [(6, 8)], readout=4)
     generator = torch.Generator().manual_seed(0)
     hidden, masks = steps.start([torch.randn(6, 8, generator=generator)]), []
     for k in range(20):
+        before = hidden.duals[0]
         hidden = steps.stepped(hidden, [torch.randn(6, 8, generator=generator)], 0.1, k)
         masks.append(hidden.weights[0] != 0)
+        if k == 4:  # what was cut keeps its dual
+            cut = ~masks[3] & ~masks[4]
+            assert torch.equal(hidden.duals[0][cut], before[cut])
     counts = [int(mask.sum()) for mask in masks]
     assert counts == sorted(counts, reverse=True)
+    due = [0 if k < every else 10 if k >= 10 else k - k % every for k in range(1, 21)]
+    assert counts == [keep_count(52, cubic_ramp(k / 10, 0.25)) - 4 for k in due]
     assert counts[9] == keep_count(52, 0.25) - 4
     assert all(torch.equal(mask, masks[9]) for mask in masks[9:])
 
@@ -63,8 +70,8 @@ def test_connections_stay_after_the_ramp():
 def test_a_density_of_one_changes_nothing():
     generator = torch.Generator().manual_seed(0)
     weight, move = torch.randn(6, 8, generator=generator), torch.randn(6, 8, generator=generator)
-    dense = Steps(None, 10, [(6, 8)], 4).stepped(Hidden([weight], []), [move], 0.1, 3).weights[0]
-    steps = Steps(1.0, 10, [(6, 8)], 4)
+    dense = Steps(None, 10, 1, [(6, 8)], 4).stepped(Hidden([weight], []), [move], 0.1, 3).weights[0]
+    steps = Steps(1.0, 10, 1, [(6, 8)], 4)
     assert torch.equal(steps.stepped(steps.start([weight]), [move], 0.1, 3).weights[0], dense)
 
 
@@ -91,10 +98,11 @@ def test_a_density_that_leaves_no_hidden_weights_is_refused():
         bregma.ADMMClassifier(solver="paper", density=0.5).fit(*spike_task())
 
 
-@pytest.mark.parametrize("entries", [1, 1 << 22])
-def test_connections_solve_their_own_least_squares(monkeypatch, entries):
+@pytest.mark.parametrize(("entries", "held"), [(1, 1 << 24), (1 << 22, 1 << 24), (1, 0)])
+def test_connections_solve_their_own_least_squares(monkeypatch, entries, held):
     """Zero gradient of ``||d - V phi||^2 + mu ||V||^2`` on the connections, neuron by neuron."""
     monkeypatch.setattr(preconditioner, "_ENTRIES", entries)
+    monkeypatch.setattr(preconditioner, "_HELD", held)
     monkeypatch.setattr(preconditioner, "_FEW", 1.0)
     generator = torch.Generator().manual_seed(0)
     phi, d = (torch.randn(60, n, generator=generator, dtype=torch.float64) for n in (9, 5))
@@ -102,6 +110,7 @@ def test_connections_solve_their_own_least_squares(monkeypatch, entries):
     mask[2], mask[3] = False, True
     layer = preconditioner.Preconditioner(9, ridge=0.1)
     layer.update(Statistics.of(phi, phi[:, :0]), keep=0.0)
+    layer.apply(torch.randn(5, 9, generator=generator, dtype=torch.float64), mask)  # leaves factors, or none
     found = layer.apply(d.T @ phi / 60, mask)
     mu = 0.1 * float((phi.square().sum() / 60) / 9)
 
@@ -115,3 +124,16 @@ def test_connections_solve_their_own_least_squares(monkeypatch, entries):
         more = found * mask
         more[i, j] = found[i, j]
         assert gradient(more)[i, j].abs() < 1e-12
+
+
+def test_factors_are_made_anew_when_connections_or_the_gram_matrix_change():
+    generator = torch.Generator().manual_seed(0)
+    phi, other, cross = (torch.randn(n, 9, generator=generator, dtype=torch.float64) for n in (60, 40, 5))
+    masks = [torch.rand(5, 9, generator=generator) < 0.2 for _ in range(2)]
+    layer = preconditioner.Preconditioner(9, ridge=0.1)
+    for features, mask in ((phi, masks[0]), (None, masks[1]), (other, masks[1])):
+        if features is not None:
+            layer.update(Statistics.of(features, features[:, :0]), keep=0.5)
+        fresh = preconditioner.Preconditioner(9, ridge=0.1)
+        fresh.load(Statistics.from_tensors(layer.statistics.tensors()))
+        assert torch.equal(layer.apply(cross, mask), fresh.apply(cross, mask))

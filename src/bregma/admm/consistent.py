@@ -100,7 +100,8 @@ class ConsistentADMM(TrueNetwork):
         self._readout = Statistics.empty(self._features, classes)
         self._sweep = Sweep(self.synapses, self.settings, self.generator, dtype)
         shapes = [layer.shape for layer in self.synapses]
-        self._steps = Steps(self.settings.density, self.settings.iterations, shapes, classes * self._features)
+        s = self.settings
+        self._steps = Steps(s.density, s.iterations, s.gram_every, shapes, classes * self._features)
         self._point: _Point | None = None
 
     def step(self, x: Tensor, y: Tensor, weight: Tensor | None = None, *, share: float | None = None) -> None:

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from bregma.admm.statistics import Statistics, relative_shift
 
-_ENTRIES = 1 << 22  # of the systems that are solved at once
+_ENTRIES = 1 << 22  # of the systems that are factorised at once
+_HELD = 1 << 24  # of the factors that are kept until connections or Gram matrix change: 128 MB
 _FEW = 0.25  # share of connections above which systems of their own cost more than they bring
+
+
+@dataclass
+class _Factors:
+    """Cholesky factors of some neurons' systems, filled up with ones to the size of the largest.
+
+    Args:
+        rows: the neurons (k,).
+        at: their connections (k, size), and any others where they have fewer.
+        held: one for a connection, zero for filling (k, size).
+        lower: the factors (k, size, size).
+    """
+
+    rows: Tensor
+    at: Tensor
+    held: Tensor
+    lower: Tensor
+
+    def solve(self, cross: Tensor, out: Tensor) -> None:
+        """Write the least squares of these neurons, zero where they have no connection, to their rows of ``out``."""
+        right = cross[self.rows].gather(1, self.at).to(self.lower) * self.held
+        found = torch.cholesky_solve(right[:, :, None], self.lower)[:, :, 0] * self.held
+        out[self.rows] = out[self.rows].scatter(1, self.at, found.to(out.dtype))
 
 
 class Preconditioner:
@@ -30,11 +57,12 @@ class Preconditioner:
         self.ridge = ridge
         self.statistics = Statistics.empty(features, 0)
         self._inverse: Tensor | None = None
+        self._factors: tuple[Tensor, list[_Factors]] | None = None  # and the connections they are of
 
     def update(self, new: Statistics, keep: float) -> None:
         """Count what was seen before as ``keep`` of what it did, and add ``new``."""
         self.statistics.decay(keep).merge(new)
-        self._inverse = None
+        self._inverse = self._factors = None
 
     def apply(self, cross: Tensor, mask: Tensor | None = None) -> Tensor:
         """Weights (m, n) for a mean cross matrix ``d^T phi`` (m, n), in its dtype.
@@ -44,38 +72,50 @@ class Preconditioner:
             mask: connections that exist (m, n). If they are a quarter or less, their weights are the least squares of
                 these alone, neuron by neuron. Each of the others is the least squares of it alone on what is left.
         """
-        if self._inverse is None or self._inverse.dtype != cross.dtype:
-            self._inverse = self.statistics.inverse(self.ridge).to(cross)
-        whole = cross @ self._inverse
         if mask is None:
-            return whole
+            return cross @ self._whole(cross)
         gram = self.statistics.mean()
         gram.diagonal().add_(relative_shift(gram, self.ridge))
         few = float(mask.double().mean()) <= _FEW
-        held = self._restricted(gram, cross, mask) if few else whole * mask
+        held = self._restricted(gram, cross, mask) if few else cross @ self._whole(cross) * mask
         left = cross - (held @ gram.to(cross.dtype))
         return torch.where(mask, held, left / gram.diagonal().to(cross.dtype))
 
-    @staticmethod
-    def _restricted(gram: Tensor, cross: Tensor, mask: Tensor) -> Tensor:
-        """Least squares of every neuron on its own connections; zero elsewhere.
+    def _whole(self, cross: Tensor) -> Tensor:
+        if self._inverse is None or self._inverse.dtype != cross.dtype:
+            self._inverse = self.statistics.inverse(self.ridge).to(cross)
+        return self._inverse
 
-        Neurons with equally many connections are next to each other, so that little of the padded systems is padding.
-        """
-        counts = mask.sum(1)
-        order = counts.argsort()
-        rows = max(1, _ENTRIES // max(1, int(counts.max())) ** 2)
+    def _restricted(self, gram: Tensor, cross: Tensor, mask: Tensor) -> Tensor:
+        """Least squares of every neuron on its own connections; zero elsewhere."""
         out = torch.zeros_like(cross)
-        for part in order.split(rows):
-            size = max(1, int(counts[part[-1]]))
-            held, at = mask[part].double().topk(size, dim=1)
-            pad = torch.diag_embed(1 - held)
-            systems = gram[at[:, :, None], at[:, None, :]] * held[:, :, None] * held[:, None, :] + pad
-            right = cross[part].gather(1, at).double() * held
-            found = torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(systems))[:, :, 0]
-            out[part] = out[part].scatter(1, at, (found * held).to(cross.dtype))
+        if self._factors is not None and torch.equal(self._factors[0], mask):
+            held: Iterable[_Factors] = self._factors[1]
+        else:
+            self._factors, held = None, _factorised(gram, mask)
+            if len(mask) * int(mask.sum(1).max()) ** 2 <= _HELD:
+                held = list(held)
+                self._factors = mask.clone(), held
+        for factors in held:
+            factors.solve(cross, out)
         return out
 
     def load(self, statistics: Statistics) -> None:
         """Take over statistics of another."""
-        self.statistics, self._inverse = statistics, None
+        self.statistics, self._inverse, self._factors = statistics, None, None
+
+
+def _factorised(gram: Tensor, mask: Tensor) -> Iterator[_Factors]:
+    """The systems of all neurons, as many at a time as `_ENTRIES` allows.
+
+    Neurons with equally many connections are next to each other, so that little of the padded systems is padding.
+    """
+    counts = mask.sum(1)
+    order = counts.argsort()
+    rows = max(1, _ENTRIES // max(1, int(counts.max())) ** 2)
+    for part in order.split(rows):
+        held, at = mask[part].double().topk(max(1, int(counts[part[-1]])), dim=1)
+        systems = gram[at[:, :, None], at[:, None, :]] * held[:, :, None] * held[:, None, :] + torch.diag_embed(
+            1 - held
+        )
+        yield _Factors(part, at, held, torch.linalg.cholesky(systems))

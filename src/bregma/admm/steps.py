@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from bregma.prox.thresholds import allocate, cubic_ramp, keep_count, top_mask
@@ -40,6 +41,7 @@ class Steps:
         density: share of all weights, those of the readout included, that are not zero; None: all.
         iterations: of a schedule: the density falls to its value over the first half of them (`cubic_ramp`), then the
             connections stay as they are. None: it is kept from the start, and connections change to the end.
+        every: iterations of a schedule from one choice of connections to the next.
         shapes: of the hidden weights.
         readout: number of weights of the readout.
 
@@ -48,15 +50,21 @@ class Steps:
 
     Example:
         >>> import torch
-        >>> steps = Steps(0.5, None, [(2, 4)], readout=2)
+        >>> steps = Steps(0.5, None, 1, [(2, 4)], readout=2)
         >>> steps.start([torch.tensor([[4.0, 1.0, 1.0, 0.0], [3.0, 0.0, 1.0, 2.0]])]).weights[0].count_nonzero()
         tensor(3)
     """
 
     def __init__(
-        self, density: float | None, iterations: int | None, shapes: Sequence[tuple[int, int]], readout: int
+        self,
+        density: float | None,
+        iterations: int | None,
+        every: int,
+        shapes: Sequence[tuple[int, int]],
+        readout: int,
     ) -> None:
-        self._density, self._iterations, self._shapes, self._readout = density, iterations, list(shapes), readout
+        self._density, self._iterations, self._every = density, iterations, every
+        self._shapes, self._readout = list(shapes), readout
         self._total = sum(math.prod(shape) for shape in shapes) + readout
         if density is not None and keep_count(self._total, density) < readout + len(self._shapes):
             least = (readout + len(self._shapes)) / self._total
@@ -74,16 +82,19 @@ class Steps:
         """Weights and duals moved by a share of the weights' norm; nothing is changed in place."""
         if self._density is None:
             return Hidden([_moved(w, w, move, share) for w, move in zip(hidden.weights, moves, strict=True)], [])
-        progress = 1.0
-        if self._iterations is not None:
-            # Measured: what cut connections would do alone brings back the wrong ones while the density falls.
-            moves = [move * (w != 0) for w, move in zip(hidden.weights, moves, strict=True)]
-            progress = (iteration + 1) / max(1, math.floor(_RAMP * self._iterations))
-        if progress > 1:  # the connections are chosen
-            weights = [_moved(w, w, move, share) for w, move in zip(hidden.weights, moves, strict=True)]
+        if self._iterations is None:
+            duals = [_moved(v, w, m, share) for v, w, m in zip(hidden.duals, hidden.weights, moves, strict=True)]
+            return Hidden(self._thresholded(duals, self._density), duals)
+        # Measured: what cut connections would do alone brings back the wrong ones while the density falls.
+        moves = [move * (w != 0) for w, move in zip(hidden.weights, moves, strict=True)]
+        weights = [_moved(w, w, move, share) for w, move in zip(hidden.weights, moves, strict=True)]
+        done, last = iteration + 1, max(1, math.floor(_RAMP * self._iterations))
+        if done > last:  # the connections are chosen
             return Hidden(weights, weights)
-        duals = [_moved(v, w, m, share) for v, w, m in zip(hidden.duals, hidden.weights, moves, strict=True)]
-        return Hidden(self._thresholded(duals, cubic_ramp(progress, self._density)), duals)
+        duals = [torch.where(w != 0, w, v) for w, v in zip(weights, hidden.duals, strict=True)]
+        if done == last or done % self._every == 0:
+            weights = self._thresholded(duals, cubic_ramp(done / last, self._density))
+        return Hidden(weights, duals)
 
     def _thresholded(self, duals: Sequence[Tensor], density: float) -> list[Tensor]:
         """The largest entries of each layer, as many as the density says."""
