@@ -30,7 +30,7 @@ from bregma.data import BinRecordings, default_root, stratified_cut
 RESULTS = Path(__file__).parent / "results" / "admm_consistent_real.jsonl"
 STEPS, NEURONS, CLASSES, PIXELS = 150, 512, 10, 2312
 SETTINGS: dict[str, Any] = {"step": 0.3, "readout_ridge": 0.1, "leave_one_out": True}
-RIDGES, ITERATIONS = (1.0, 10.0, 100.0), 8
+RIDGES, ITERATIONS = (10.0, 100.0), 6
 VALIDATION = 0.2
 VALIDATION_SEED = 1000  # beside that of the split
 

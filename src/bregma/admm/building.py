@@ -32,7 +32,7 @@ Parameters = Mapping[str, Any]
 
 _FULL_BATCH = 2000  # samples up to which all are taken at once
 _BATCH = 200
-_RIDGE = {"consistent": 0.1, "paper": 1e-6}
+_RIDGE = {"consistent": 10.0, "paper": 1e-6}
 _FULL_STEP, _STEP = 0.3, 0.05
 
 

@@ -47,7 +47,7 @@ class ConsistentSettings:
     readout: ReadoutKind = "last"
     step: float = 0.05
     iterations: int | None = None
-    ridge: float = 0.1
+    ridge: float = 10.0
     readout_ridge: float = 0.01
     gram_every: int = 4
     gram_decay: float = 0.7

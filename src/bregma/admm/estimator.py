@@ -44,7 +44,7 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
         threshold: firing threshold.
         loss: ``"squared_error"``, ``"squared_hinge"`` or ``"cross_entropy"``.
         ridge: regularisation of the weights, relative to the mean diagonal of the Gram matrix of what a layer hears.
-            Default: 0.1; the paper's solver: 1e-6, relative to the number of samples times steps.
+            Default: 10; the paper's solver: 1e-6, relative to the number of samples times steps.
         coding: what the readout of a squared error should be for the other classes and for the class of a sample.
         layout: axes of X: ``"time-major"`` (T, B, n), or ``"batch-major"`` (B, T, n) as scikit-learn's
             cross-validation needs.

@@ -34,7 +34,7 @@ class ADMMSettings:
             arXiv 2505.05527 as printed.
         iterations: of the solver, each on a mini-batch, or on all samples at once.
         loss: distance between the readout and the label.
-        ridge: regularisation of the weights; 0 for 0.1 relative to what a layer hears, with the paper's solver for 1e-6
+        ridge: regularisation of the weights; 0 for 10 relative to what a layer hears, with the paper's solver for 1e-6
             relative to samples times steps.
         samples: train on this many samples, the same share of every class; 0 for all.
         measure_every: iterations between two lines of metrics, each with a checkpoint; 0 for an epoch on mini-batches,
