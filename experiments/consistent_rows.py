@@ -8,7 +8,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "kind": "consistent",
         "batch": 256,
         "step": 0.05,
-        "ridge": 10.0,
+        "ridge": 0.1,
         "schedule": "linear",
         "readout": "mean",
         "readout_decay": 0.99,
@@ -33,11 +33,11 @@ ROWS: dict[str, dict[str, Any]] = {
         "seconds": 20,
         "marks": [5, 20],
         "methods": {
-            "consistent": {"readout": "last", "ridge": 0.1},
-            "consistent batch 128": {"readout": "last", "batch": 128, "ridge": 0.1},
+            "consistent": {"readout": "last"},
+            "consistent batch 128": {"readout": "last", "batch": 128},
             "consistent ridge 0.03": {"readout": "last", "ridge": 0.03},
-            "consistent cross-entropy": {"readout": "last", "loss": "cross_entropy", "ridge": 0.1},
-            "consistent mean": {"readout": "mean", "ridge": 0.1},
+            "consistent cross-entropy": {"readout": "last", "loss": "cross_entropy"},
+            "consistent mean": {"readout": "mean"},
         },
     },
     "tune-both": {
@@ -48,9 +48,9 @@ ROWS: dict[str, dict[str, Any]] = {
             "gradient mean": {"batch": 256},
             "gradient mean batch 128": {},
             "gradient mean squared": {"batch": 256, "loss": "squared"},
-            "consistent mean batch 128": {"batch": 128, "ridge": 0.1},
-            "consistent mean hinge": {"loss": "squared_hinge", "ridge": 0.1},
-            "consistent mean one-sided": {"rule": ("dithered", {"mirrored": False}), "ridge": 0.1},
+            "consistent mean batch 128": {"batch": 128},
+            "consistent mean hinge": {"loss": "squared_hinge"},
+            "consistent mean one-sided": {"rule": ("dithered", {"mirrored": False})},
         },
     },
     "tune-ridge": {
@@ -64,7 +64,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "seconds": 16,
         "marks": [16],
         "methods": {
-            "consistent width 0.2": {"rule": ("window", {"width": 0.2}), "ridge": 0.1},
+            "consistent width 0.2": {"rule": ("window", {"width": 0.2})},
             "gradient slope 5": {"slope": 5.0},
             "gradient slope 10": {"slope": 10.0},
         },
@@ -139,12 +139,22 @@ ROWS: dict[str, dict[str, Any]] = {
             "consistent ridge 1": {"batch": 128, "ridge": 1.0},
         },
     },
-    # What more time brings.
-    "density3-long": {
+    # What more time brings, and a larger ridge with it: see "tune-ridge".
+    "depth3-long": {
         "hidden": [256] * 3,
         "seconds": 96,
-        "marks": [32, 64, 96],
-        "methods": {"consistent": {}, "consistent density 0.1": {"density": 0.1, "iterations": 1050}},
+        "marks": [8, 32, 64, 96],
+        "methods": {
+            "consistent": {"ridge": 10.0},
+            "consistent density 0.1": {"ridge": 10.0, "density": 0.1, "iterations": 1000},
+            "gradient": {},
+        },
+    },
+    "dithered3-long": {
+        "hidden": [256] * 3,
+        "seconds": 96,
+        "marks": [8, 32, 64, 96],
+        "methods": {"consistent dithered": {"ridge": 10.0, "rule": ("dithered", {})}},
     },
     "convolutional-long": {
         "hidden": [
@@ -161,7 +171,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "seconds": 8,
         "marks": [8],
         "methods": {
-            "consistent": {"batch": 100, "readout_decay": 0.97, "ridge": 0.1},
+            "consistent": {"batch": 100, "readout_decay": 0.97},
             "gradient lr 0.001": {"batch": 100, "lr": 1e-3},
             "gradient lr 0.004": {"batch": 100, "lr": 4e-3},
             "gradient lr 0.01": {"batch": 100, "lr": 1e-2},
@@ -186,21 +196,11 @@ ROWS: dict[str, dict[str, Any]] = {
         "seconds": 8,
         "marks": [8],
         "methods": {
-            "consistent width 0.2": {
-                "batch": 100,
-                "readout_decay": 0.97,
-                "rule": ("window", {"width": 0.2}),
-                "ridge": 0.1,
-            },
-            "consistent width 0.1": {
-                "batch": 100,
-                "readout_decay": 0.97,
-                "rule": ("window", {"width": 0.1}),
-                "ridge": 0.1,
-            },
+            "consistent width 0.2": {"batch": 100, "readout_decay": 0.97, "rule": ("window", {"width": 0.2})},
+            "consistent width 0.1": {"batch": 100, "readout_decay": 0.97, "rule": ("window", {"width": 0.1})},
             "consistent ridge 1": {"batch": 100, "readout_decay": 0.97, "ridge": 1.0},
-            "consistent readout ridge 0.1": {"batch": 100, "readout_decay": 0.97, "readout_ridge": 0.1, "ridge": 0.1},
-            "consistent cross-entropy": {"batch": 100, "readout_decay": 0.97, "loss": "cross_entropy", "ridge": 0.1},
+            "consistent readout ridge 0.1": {"batch": 100, "readout_decay": 0.97, "readout_ridge": 0.1},
+            "consistent cross-entropy": {"batch": 100, "readout_decay": 0.97, "loss": "cross_entropy"},
             "consistent ridge 10": {"batch": 100, "readout_decay": 0.97, "ridge": 10.0},
             "consistent both ridges": {"batch": 100, "readout_decay": 0.97, "ridge": 1.0, "readout_ridge": 0.1},
         },
