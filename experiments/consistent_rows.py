@@ -145,8 +145,8 @@ ROWS: dict[str, dict[str, Any]] = {
         "seconds": 96,
         "marks": [8, 32, 64, 96],
         "methods": {
-            "consistent": {"ridge": 10.0},
-            "consistent density 0.1": {"ridge": 10.0, "density": 0.1, "iterations": 1000},
+            "consistent": {"ridge": 1.0},
+            "consistent density 0.1": {"ridge": 1.0, "density": 0.1, "iterations": 1000},
             "gradient": {},
         },
     },
@@ -154,7 +154,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "hidden": [256] * 3,
         "seconds": 96,
         "marks": [8, 32, 64, 96],
-        "methods": {"consistent dithered": {"ridge": 10.0, "rule": ("dithered", {})}},
+        "methods": {"consistent dithered": {"ridge": 1.0, "rule": ("dithered", {})}},
     },
     "convolutional-long": {
         "hidden": [
