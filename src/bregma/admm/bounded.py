@@ -8,7 +8,7 @@ alone. What s_b is:
   Both have the smaller of their two weights, so that the least squares stays one of weighted samples;
 * Gram matrix of a hidden layer: ``sum_t p_t p_t^T`` with the traces p of what it hears;
 * cross matrix of a hidden layer: ``sum_t d_t a_t^T`` with filtered displacements d and the spikes a it hears;
-* start: the spikes of every input, summed over time; and 1 for the sample.
+* start: ``sum_t x_t`` of the spikes x of every input; and 1 for the sample.
 
 The norm of a sum of outer products is found without it: ``||sum_t u_t v_t^T||^2 = sum_tt' (u_t . u_t') (v_t . v_t')``.
 The hidden layers' sums may have any scale, since only the direction of the result is used. There every sample is given
