@@ -54,7 +54,7 @@ def test_one_sample_changes_each_sum_by_its_bound_at_most(seed, samples, without
     assert with_it.keys() == without_it.keys()
     for name, part in with_it.items():
         assert part.bound < math.inf
-        assert float((part.total - without_it[name].total).norm()) <= part.bound * (1 + 1e-7), name
+        assert float((part.total - without_it[name].total).norm()) <= part.bound * (1 + 1e-9), name
 
 
 def test_the_bound_is_reached():
@@ -74,8 +74,8 @@ def test_without_bounds_sums_are_the_plain_ones():
     assert torch.equal(found["spikes"].total, x.sum((0, 1)))
     assert found["samples"].total == 11
     for k, layer in enumerate(solver.layer_sums(activity, y)):
-        assert torch.equal(found[f"layer.{k}.gram"].total, layer.gram)
-        assert torch.equal(found[f"layer.{k}.cross"].total, layer.cross)
+        torch.testing.assert_close(found[f"layer.{k}.gram"].total, layer.gram, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(found[f"layer.{k}.cross"].total, layer.cross, rtol=1e-12, atol=1e-12)
 
 
 def test_scaling_keeps_the_direction_of_each_sample():

@@ -11,6 +11,8 @@ alone. What s_b is:
 * start: ``sum_t x_t`` of the spikes x of every input; and 1 for the sample.
 
 The norm of a sum of outer products is found without it: ``||sum_t u_t v_t^T||^2 = sum_tt' (u_t . u_t') (v_t . v_t')``.
+All sums are in float64: rounding to float32 would let one sample change the last digits of what others add.
+
 The hidden layers' sums may have any scale, since only the direction of the result is used. There every sample is given
 the norm 1, whatever its size (as in Bu et al. 2023, arXiv 2206.07136), and nothing is left to choose.
 """
@@ -27,11 +29,10 @@ from bregma.admm.consistent import ConsistentADMM
 from bregma.admm.readout import working_targets
 from bregma.admm.statistics import Statistics
 from bregma.admm.sweep import Activity
-from bregma.admm.traces import reverse_trace, spike_sums, trace
+from bregma.admm.traces import trace
 
 _LEAST = 1e-30  # norm of a sample that counts as zero
-_ENTRIES = 1 << 22  # of the time-by-time matrices that are formed at once
-_ROUNDING = 1 - 1e-6  # of the bound: weights are applied in the dtype of the network
+_ENTRIES = 1 << 22  # of what is formed at once
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,10 @@ def layers(solver: ConsistentADMM, x: Tensor, y: Tensor, clip: float) -> dict[st
     sums: dict[str, Bounded] = {}
     for k, d in _displacements(solver, activity, y):
         a, bound = activity.spikes[k], 1.0 if clip < math.inf else math.inf
-        cross = spike_sums(_scaled(d, a, d, bound), a) if len(y) else none[k].cross
-        sums[f"layer.{k}.cross"] = Bounded(cross, bound)
+        sums[f"layer.{k}.cross"] = Bounded(_scaled_sum(d, a, bound), bound)
         if len(none[k].gram):
             traces = trace(a, solver.settings.constants.decay)
-            back = reverse_trace(traces, solver.settings.constants.decay)
-            half = spike_sums(_scaled(traces, traces, back, bound), a) if len(y) else none[k].gram
-            sums[f"layer.{k}.gram"] = Bounded((half + half.T) / 2, bound)
+            sums[f"layer.{k}.gram"] = Bounded(_scaled_sum(traces, traces, bound), bound)
     return sums
 
 
@@ -129,12 +127,16 @@ def _displacements(solver: ConsistentADMM, activity: Activity, y: Tensor) -> lis
     return found
 
 
-def _scaled(u: Tensor, v: Tensor, rows: Tensor, bound: float) -> Tensor:
-    """``rows`` (T, B, n) times the number for each sample that makes the norm of ``sum_t u_t v_t^T`` the bound."""
-    if bound == math.inf:
-        return rows
-    weight = _ROUNDING * bound / outer_norms(u, v).clamp(min=_LEAST)
-    return rows * weight[:, None].to(rows.dtype)
+def _scaled_sum(u: Tensor, v: Tensor, bound: float) -> Tensor:
+    """The sum over samples of ``sum_t u_t v_t^T`` (m, n), each scaled to the norm ``bound``; inf: as it is."""
+    total = torch.zeros(u.shape[2], v.shape[2], dtype=torch.float64)
+    at_once = max(1, _ENTRIES // max(1, len(u) * max(u.shape[2], v.shape[2])))
+    for one, two in zip(u.split(at_once, 1), v.split(at_once, 1), strict=True):
+        one, two = one.double(), two.double()
+        if bound < math.inf:
+            one = one * (bound / outer_norms(one, two).clamp(min=_LEAST))[:, None]
+        total += one.flatten(0, 1).T @ two.flatten(0, 1)
+    return total
 
 
 def outer_norms(u: Tensor, v: Tensor) -> Tensor:
