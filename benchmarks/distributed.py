@@ -1,10 +1,11 @@
 """ADMM on one and on several workers: time of an iteration, and what travels, against the cost model.
 
-    python benchmarks/distributed.py [--only strong|weak] [--workers N] [--json PATH] [--iterations N]
+    python benchmarks/distributed.py [--workers N] [--repeats N] [--iterations N] [--json PATH]
 
 The paper's solver at the paper's size (T 150, 2312-512-512-10, red-black order) on random events of N-MNIST's density.
-``strong``: 200 samples in all; ``weak``: 100 for each worker. One thread a worker; times are wall clock, medians over
-iterations, of groups that run one after the other. Bytes are counted by the group itself; the model is
+``strong``: 200 samples in all; ``weak``: 100 for each worker. One thread a worker. A time is the median over repeats,
+which take turns with the other groups, of the median wall time of an iteration. Bytes are counted by the group itself;
+the model is
 
     8 (n_a n_1 + sum_(l >= 2) (n_l n_(l-1) + n_(l-1)^2) + classes (n_L-1) + n_(L-1)^2)
 
@@ -30,6 +31,7 @@ from bregma.admm.workers import ProcessGroup, shard
 
 RESULTS = Path(__file__).parent / "results" / "distributed.json"
 STEPS, SIZES, CLASSES, DENSITY = 150, (2312, 512, 512), 10, 0.02
+STRONG, WEAK = 200, 100  # samples in all, and for each worker
 
 
 def model_bytes() -> int:
@@ -73,23 +75,34 @@ def run(size: int, samples: int, iterations: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["strong", "weak"], help="one comparison instead of both")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="largest group (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="of every group (default: %(default)s)")
+    parser.add_argument("--iterations", type=int, default=5, help="that a group times (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where to write the results (default: %(default)s)")
-    parser.add_argument("--iterations", type=int, default=5)
     given = parser.parse_args()
+    sizes = range(1, given.workers + 1)
+    groups = {"strong": [(size, STRONG) for size in sizes], "weak": [(size, WEAK * size) for size in sizes]}
+    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for repeat in range(given.repeats):
+        for size, samples in sorted({*groups["strong"], *groups["weak"]}):
+            found.setdefault((size, samples), []).append(run(size, samples, given.iterations))
+            print(f"repeat {repeat}:", found[size, samples][-1], flush=True)
     rows = []
-    for name in [given.only] if given.only else ["strong", "weak"]:
-        one = None
-        for size in range(1, given.workers + 1):
-            row = run(size, 200 if name == "strong" else 100 * size, given.iterations)
-            one = one or row["seconds"]
-            ideal = size if name == "strong" else 1
-            row |= {"scaling": name, "efficiency": one / row["seconds"] / ideal, "model_bytes": model_bytes()}
+    for name, members in groups.items():
+        one = _median(found[members[0]])
+        for size, samples in members:
+            seconds, ideal = _median(found[size, samples]), size if name == "strong" else 1
+            row = {"scaling": name, "workers": size, "samples": samples, "seconds": seconds}
+            row |= {"each": [repeat["seconds"] for repeat in found[size, samples]], "efficiency": one / seconds / ideal}
+            row |= {"bytes": found[size, samples][0]["bytes"], "model_bytes": model_bytes()}
             rows.append(row)
             print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
     facts = {"command": "python benchmarks/distributed.py", "machine": platform.processor(), "torch": torch.__version__}
     given.json.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+
+
+def _median(rows: list[dict[str, Any]]) -> float:
+    return statistics.median(row["seconds"] for row in rows)
 
 
 if __name__ == "__main__":

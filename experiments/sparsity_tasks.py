@@ -14,7 +14,8 @@ from torch import Tensor
 import bregma
 from bregma import dynamics
 from bregma.data import FrameDataset, bin_events, default_root, load, read_idx, simulate, stratified_cut
-from bregma.data.heidelberg import SpikeFile, SpikeRecordings
+from bregma.data.heidelberg import SpikeRecordings
+from bregma.data.spike_file import SpikeFile
 from bregma.nn import DelayedRecurrentLIF, SpikingMLP
 
 DELAY_RATE = 5e-2  # of all methods alike, as published for DelRec; it follows the schedule of the others

@@ -1,6 +1,7 @@
 """Several workers find what one worker finds: each with samples of its own, uneven, perhaps none."""
 
 import datetime
+import itertools
 import os
 import signal
 import socket
@@ -168,6 +169,37 @@ def test_a_lost_worker_is_an_error_within_the_timeout(how):
     assert seconds < 7
     for process in processes.processes:
         process.kill()
+
+
+class Counting(Alone):
+    """One worker that counts what it would send."""
+
+    sent = 0
+
+    def sum(self, tensors):
+        self.sent += sum(8 * tensor.numel() for tensor in tensors)
+
+
+def test_bytes_are_those_of_the_cost_model():
+    x, y = data()
+    sizes, active = (INPUTS, 7, 5, CLASSES), int(x.any(0).any(0).sum())
+    workers = Counting()
+    solver = ADMM(x, y, sizes[1:-1], Settings(CONSTANTS), workers=workers)
+    solver.step()  # which sends the Gram matrix of the data, once
+    before = workers.sent
+    solver.step()
+    hidden = sum(m * n + n * n for n, m in itertools.pairwise(sizes[1:]))
+    assert workers.sent - before == 8 * (active * sizes[1] + hidden)
+
+    workers = Counting()
+    solver = ConsistentADMM(sizes[1:-1], INPUTS, CLASSES, seed=1, dtype=torch.float64, workers=workers)
+    solver.begin(x)
+    always = sizes[2] * (sizes[2] + CLASSES) + 1 + sum(m * n + 1 for n, m in itertools.pairwise(sizes[:-1]))
+    for iteration in range(18):
+        before = workers.sent
+        solver.step(x, y)
+        due = INPUTS**2 * (iteration in (0, 1, 2, 4, 8, 16)) + sizes[1] ** 2 * (iteration < 4 or iteration % 4 == 0)
+        assert workers.sent - before == 8 * (always + due), iteration
 
 
 def test_refuses():

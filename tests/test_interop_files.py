@@ -17,6 +17,7 @@ from torch import nn
 from bregma.cli import main
 from bregma.dynamics import Triangle
 from bregma.interop.chain import as_sequential
+from bregma.interop.libraries import missing
 from bregma.interop.state import read_state, write_state
 from bregma.nn import LIF, SpikingMLP, SpikingSequential
 from bregma.runs.build import build_network
@@ -190,7 +191,7 @@ def test_a_missing_library_is_one_line_that_says_how_to_get_it(library, to, fini
         pytest.importorskip("onnx")
     monkeypatch.setitem(sys.modules, library, None)
     assert run("export", str(finished.path), "--to", to) == 2
-    assert capsys.readouterr().err == f"bregma: {library} is not installed: pip install 'bregma[{to}]'\n"
+    assert capsys.readouterr().err == f"bregma: {missing(library, to)}\n"
 
 
 def test_export_without_a_run_is_one_line(tmp_path, capsys):

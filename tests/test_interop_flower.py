@@ -1,5 +1,7 @@
 """Federated training equals centralised training, with unequal and skewed shares."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -9,11 +11,13 @@ from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, Record
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
+from bregma.interop.federated import Server
 from bregma.interop.flower import Plan, SumStatistics, client_app
+from bregma.interop.privacy import Privacy
 
 T, INPUTS, CLASSES = 10, 12, 3
 SHARES = (20, 5, 11, 1, 3)
-PLAN = Plan(INPUTS, CLASSES, hidden=(14, 9), iterations=4, dtype=torch.float64)
+PLAN = Plan(INPUTS, CLASSES, hidden=(14, 9), iterations=7, dtype=torch.float64)
 
 
 def samples():
@@ -36,6 +40,7 @@ class Here(Grid):
 
     def __init__(self, app, clients, failing=(), silent=()):
         self._app, self._clients, self._failing, self._silent = app, clients, failing, silent
+        self._contexts = {node: Context(0, node, {}, RecordDict(), {}) for node in self.get_node_ids()}
 
     def get_node_ids(self):
         return list(range(1, self._clients + 1))
@@ -48,8 +53,7 @@ class Here(Grid):
             if node in self._failing:
                 replies.append(Message(Error(code=0, reason="lost"), reply_to=message))
             elif node not in self._silent:
-                context = Context(0, node, {}, RecordDict(), {})
-                replies.append(self._app(message, context))
+                replies.append(self._app(message, self._contexts[node]))
         return replies
 
     def set_run(self, run): ...
@@ -73,10 +77,10 @@ def mine(context):
     return x[:, part], labels[part]
 
 
-def train(**lost):
-    strategy = SumStatistics(PLAN)
-    grid = Here(client_app(PLAN, mine), len(SHARES), **lost)
-    result = strategy.start(grid, strategy.initial_arrays(), num_rounds=PLAN.rounds, train_config=ConfigRecord())
+def train(plan=PLAN, **lost):
+    strategy = SumStatistics(plan)
+    grid = Here(client_app(plan, mine), len(SHARES), **lost)
+    result = strategy.start(grid, strategy.initial_arrays(), num_rounds=plan.rounds, train_config=ConfigRecord())
     return strategy, result
 
 
@@ -84,14 +88,13 @@ def centralised(keep):
     """The same first weights, then all samples on one machine."""
     x, labels = samples()
     x, labels = x[:, keep], labels[keep]
-    strategy = SumStatistics(PLAN)
-    spikes = {"spikes": x.sum((0, 1)), "entries": torch.tensor(x[..., 0].numel()), "samples": torch.tensor(0)}
-    strategy._take("rates", spikes)
-    solver = strategy.solver
+    server = Server(PLAN)
+    server.take("rates", {"spikes": x.sum((0, 1)), "entries": torch.tensor(x[..., 0].numel())})
+    solver = server.solver
     y = PLAN.code(labels)
     for _ in range(PLAN.iterations):
         solver.step(x, y)
-    solver.weights[-1] = solver.refreshed([(x, y, None)])
+    solver.weights[-1] = solver.refreshed([(x, y, None)])[0]
     return solver, float((solver.scores(x).argmax(1) == labels).double().mean())
 
 
@@ -120,3 +123,35 @@ def test_lost_clients_are_left_out_and_counted():
 def test_without_any_client():
     with pytest.raises(RuntimeError, match="round 1: none of 5 clients sent what was asked for"):
         train(silent=(1, 2, 3, 4, 5))
+
+
+PRIVATE = dataclasses.replace(PLAN, iterations=2, privacy=Privacy(epsilon=3.0, delta=1e-5, together=4))
+
+
+def test_privacy_is_spent_round_by_round():
+    pytest.importorskip("dp_accounting")
+    _, result = train(PRIVATE, failing=(2,))
+    spent = [result.train_metrics_clientapp[k]["epsilon"] for k in range(1, PRIVATE.rounds + 1)]
+    assert spent == sorted(spent)
+    assert spent[-1] == pytest.approx(3.0)
+    assert not result.evaluate_metrics_clientapp  # counts of right answers would tell without noise
+
+
+def test_privacy_refuses():
+    pytest.importorskip("dp_accounting")
+    with pytest.raises(
+        RuntimeError, match="round 1: 3 of 5 clients sent what was asked for; privacy asks for 4 together"
+    ):
+        train(PRIVATE, failing=(2,), silent=(1,))
+
+    strategy, context = SumStatistics(PRIVATE), Context(0, 1, {}, RecordDict(), {})
+    grid, app = Here(client_app(PRIVATE, mine), 1), client_app(PRIVATE, mine)
+    (message,) = list(strategy.configure_train(1, strategy.initial_arrays(), ConfigRecord(), grid))[:1]
+    message.metadata._message_id = "1"
+    for _ in range(PRIVATE.rounds):
+        app(message, context)
+    with pytest.raises(RuntimeError, match="answered in all 6 rounds that its privacy allows"):
+        app(message, context)
+    message.metadata.message_type = "evaluate"
+    with pytest.raises(RuntimeError, match="a client with privacy tells no accuracy"):
+        app(message, context)

@@ -7,6 +7,7 @@ import pytest
 from tiny_runs import start, stop_after, tiny
 
 from bregma.cli import main
+from bregma.interop.libraries import missing
 from bregma.runs.loop import train
 from bregma.runs.progress import Together
 
@@ -56,7 +57,7 @@ def test_without_the_library_nothing_is_made(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         main(["train", "--tensorboard", "--out", str(tmp_path / "run")])
     assert end.value.code == 2
-    assert capsys.readouterr().err == "bregma: tensorboard is not installed: pip install 'bregma[tensorboard]'\n"
+    assert capsys.readouterr().err == f"bregma: {missing('tensorboard', 'tensorboard')}\n"
     assert not (tmp_path / "run").exists()
 
 

@@ -82,30 +82,46 @@ def test_processes_train_as_one(tmp_path, splits):
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1]["state"][key][name])), name
 
 
-def command(path, *options):
-    run = ["-m", "bregma", "train", *options]
-    group = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    return [sys.executable, *group, *run]
+def command(processes, *options):
+    group = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(free_port())]
+    return [sys.executable, *(group if processes > 1 else []), "-m", "bregma", "train", *options]
 
 
-def test_a_killed_process_ends_the_group_and_loses_nothing(tmp_path):
-    path = tmp_path / "run"
-    options = ["--method", "admm", "--hidden", "8", "--admm.iterations", "30", "--admm.measure-every", "2"]
-    options += ["--admm.samples", "60", "--admm.batch-size", "20", "--out", str(path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    group = subprocess.Popen(command(path, *options), env=environment, stderr=subprocess.PIPE, text=True)
-    while not (path / "last.pt").exists():
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def killed(path, processes, options, points):
+    """Start a group, and kill one of its processes at a random point after it has saved something."""
+    saved = path / "last.pt"
+    before = saved.stat().st_mtime_ns if saved.exists() else 0
+    group = subprocess.Popen(command(processes, *options), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    while not saved.exists() or saved.stat().st_mtime_ns == before:
         assert group.poll() is None, group.stderr.read()
-        time.sleep(0.1)
-    time.sleep(random.random())
+        time.sleep(0.02)
+    time.sleep(points.random())
+    assert group.poll() is None, "the run is too short to be killed"
     children = subprocess.run(["pgrep", "-P", str(group.pid)], capture_output=True, text=True).stdout.split()
-    if children:
-        os.kill(int(random.choice(children)), signal.SIGKILL)
+    os.kill(int(points.choice(children)) if processes > 1 else group.pid, signal.SIGKILL)
     _, said = group.communicate(timeout=120)
-    if group.returncode:
-        done = RunFolder(path).metrics()[-1]["epoch"]
-        assert done >= 2, said
-        alone = [sys.executable, "-m", "bregma", "train", "--resume", str(path)]
-        subprocess.run(alone, env=environment, check=True, capture_output=True)
-    assert [row["epoch"] for row in RunFolder(path).metrics()] == list(range(2, 31, 2))
-    assert json.loads((path / "summary.json").read_text())["epochs"] == 30
+    assert group.returncode, said
+
+
+def test_processes_killed_at_random_points_lose_nothing(tmp_path):
+    """Again and again, each time going on with another number of processes, until the run is what one makes of it."""
+    path, alone, seed = tmp_path / "run", tmp_path / "alone", random.randrange(2**32)
+    options = ["--method", "admm", "--hidden", "8", "--admm.iterations", "600", "--admm.measure-every", "10"]
+    options += ["--admm.samples", "60", "--admm.batch-size", "20"]
+    points, done = random.Random(seed), 0
+    for processes in (2, 3, 1, 2):
+        goal = ["--resume", str(path)] if done else [*options, "--out", str(path)]
+        killed(path, processes, goal, points)
+        last = RunFolder(path).metrics()[-1]["epoch"]
+        assert last > done, f"seed {seed}"
+        done = last
+    subprocess.run(command(1, "--resume", str(path)), env=ENVIRONMENT, check=True, capture_output=True)
+    subprocess.run(command(1, *options, "--out", str(alone)), env=ENVIRONMENT, check=True, capture_output=True)
+    ours, theirs = RunFolder(path), RunFolder(alone)
+    assert [row["epoch"] for row in ours.metrics()] == list(range(10, 601, 10)), f"seed {seed}"
+    for row, expected in zip(ours.metrics(), theirs.metrics(), strict=True):
+        assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=5e-2), f"seed {seed}"
+    assert json.loads((path / "summary.json").read_text())["epochs"] == 600

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Protocol
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parse(words: list[str]) -> Command:
-    """The command with its options; what the parser says of a mistake, in a box of lines, becomes one line."""
+    """The command with its options; of what the parser says of a mistake, in a box of lines, the mistake is kept."""
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -57,9 +58,21 @@ def _parse(words: list[str]) -> Command:
     except SystemExit as end:
         if not end.code:
             raise
-        title, *text = [line.strip("╭╮╰╯│─ ") for line in box.getvalue().splitlines()]
-        said = " ".join(" ".join(text).split())
+        lines = [line.strip("╭╮╰╯│─ ") for line in box.getvalue().splitlines()]
+        title, *text = [line for line in lines if line.strip("-")]  # the frame is of dashes in an ASCII terminal
+        said = _mistake(" ".join(" ".join(text).split()))
         raise ValueError(said if said.lower().startswith(title.lower()) else f"{title}: {said}") from None
+
+
+def _mistake(said: str) -> str:
+    """Without the texts of help that the parser quotes; of options like the one that was meant, the first is named.
+
+    Example:
+        >>> _mistake("Unrecognized options: --ep Perhaps you meant: --epochs INT passes For full helptext, see ...")
+        'Unrecognized options: --ep; perhaps you meant --epochs'
+    """
+    mistake, _, like = re.split(r" (?:Argument helptext:|For full helptext)", said)[0].partition(" Perhaps you meant: ")
+    return f"{mistake}; perhaps you meant {like.split()[0]}" if like else mistake
 
 
 def _parser(words: list[str]) -> Command:

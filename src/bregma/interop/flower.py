@@ -1,12 +1,7 @@
 """Federated ADMM with Flower: clients send sums over their samples, the server sums the sums and solves.
 
-Nothing is averaged, so the result is that of one machine with all samples, whatever the shares of the clients look like
-(Eq. (10) of arXiv 2505.05527, for the consistent solver). The rounds of Flower are, for N iterations:
-
-    1             ``rates``    spikes of every input: the server scales random weights by them
-    2, 4 .. 2 N   ``readout``  statistics of the readout; the server solves it
-    3, 5 .. 2N+1  ``layers``   statistics of the hidden layers; the server moves them
-    2 N + 2       ``refresh``  statistics of the readout for the final hidden layers
+What they send in which round, and what is made of it, is in `bregma.interop.federated`; with privacy, noise as in
+`bregma.interop.privacy`.
 """
 
 from __future__ import annotations
@@ -14,15 +9,14 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bregma.admm.consistent import ConsistentADMM
-from bregma.admm.consistent_settings import ConsistentSettings
-from bregma.admm.statistics import Statistics
+from bregma.interop.federated import Plan, Server, local_sums
+from bregma.interop.libraries import missing
 
 try:
     from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
@@ -30,61 +24,18 @@ try:
     from flwr.serverapp import Grid
     from flwr.serverapp.strategy import Strategy
 except ImportError as error:
-    raise ImportError("bregma.interop.flower needs flwr: pip install 'bregma[flower]'") from error
+    raise ImportError(missing("flwr", "flower")) from error
+
+__all__ = ["Plan", "SumStatistics", "client_app"]
 
 _PATIENCE = 0.5  # seconds between two looks for clients
-_STEPS, _SAMPLES = 50, 200  # of the stand-in for data that the server never sees
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What server and clients must agree on.
-
-    Args:
-        inputs: n_0.
-        classes: size of the readout.
-        hidden: neurons of each hidden layer.
-        iterations: N.
-        settings: of the solver.
-        seed: of the first weights.
-        dtype: of weights and computations; sums are float64.
-
-    Example:
-        >>> plan = Plan(inputs=8, classes=2, hidden=(16,), iterations=3)
-        >>> [plan.phase(round) for round in range(1, plan.rounds + 1)]
-        ['rates', 'readout', 'layers', 'readout', 'layers', 'readout', 'layers', 'refresh']
-    """
-
-    inputs: int
-    classes: int
-    hidden: tuple[int, ...]
-    iterations: int
-    settings: ConsistentSettings = field(default_factory=ConsistentSettings)
-    seed: int = 0
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def rounds(self) -> int:
-        """Rounds of Flower."""
-        return 2 * self.iterations + 2
-
-    def phase(self, server_round: int) -> str:
-        """What a round is for."""
-        if server_round == 1:
-            return "rates"
-        return "refresh" if server_round == self.rounds else ("layers" if server_round % 2 else "readout")
-
-    def solver(self) -> ConsistentADMM:
-        """A solver without weights."""
-        return ConsistentADMM(self.hidden, self.inputs, self.classes, self.settings, seed=self.seed, dtype=self.dtype)
-
-    def code(self, labels: Tensor) -> Tensor:
-        """Labels 0, 1 ... as rows of zeros and a one (B, classes)."""
-        return torch.nn.functional.one_hot(labels, self.classes).to(self.dtype)
+_ANSWERED = "bregma.answered"  # in a client's state: rounds it took part in
 
 
 def client_app(plan: Plan, data: Callable[[Context], tuple[Tensor, Tensor]]) -> ClientApp:
     """The app of a client: sums over its own samples.
+
+    With privacy a client answers in as many rounds as the plan has, whatever the server asks, and tells no accuracy.
 
     Args:
         plan: as the server has it.
@@ -94,6 +45,8 @@ def client_app(plan: Plan, data: Callable[[Context], tuple[Tensor, Tensor]]) -> 
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
+        if plan.privacy is not None:
+            _count_answer(context, plan.rounds)
         x, labels = data(context)
         config = message.content["config"]
         solver = _restored(plan, message.content["arrays"], int(config["iteration"]))
@@ -102,6 +55,8 @@ def client_app(plan: Plan, data: Callable[[Context], tuple[Tensor, Tensor]]) -> 
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
+        if plan.privacy is not None:
+            raise RuntimeError("a client with privacy tells no accuracy; measure it on samples of the server's own")
         x, labels = data(context)
         right = (_restored(plan, message.content["arrays"], 0).scores(x).argmax(1) == labels).sum()
         counts = MetricRecord({"right": int(right), "samples": len(labels)})
@@ -110,42 +65,16 @@ def client_app(plan: Plan, data: Callable[[Context], tuple[Tensor, Tensor]]) -> 
     return app
 
 
-def local_sums(plan: Plan, solver: ConsistentADMM, phase: str, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What a client tells in one phase: float64 sums over its samples by name, ``samples`` among them.
-
-    Args:
-        plan: see `Plan`.
-        solver: with the weights of the server, except for ``rates``.
-        phase: see the module.
-        x: input spikes (T, B, n_0).
-        labels: (B,).
-    """
-    samples = torch.tensor(x.shape[1], dtype=torch.float64)
-    if phase == "rates":
-        spikes = x.sum((0, 1), dtype=torch.float64)
-        return {"spikes": spikes, "entries": samples * len(x), "samples": samples}
-    y = plan.code(labels)
-    activity = solver.run(solver.begin(x))
-    if phase == "layers":
-        parts = {f"layer.{k}": part for k, part in enumerate(solver.layer_sums(activity, y))}
-    else:
-        parts = {"readout": solver.readout_sums(activity, y)}
-    sums = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.tensors().items()}
-    return {**sums, "samples": samples}
-
-
 class SumStatistics(Strategy):
     """The server's part: sums what clients send and takes it to the solver.
 
     A client that fails, does not answer, or sends what does not fit is left out of the sums of that round and counted
-    in the metrics (``clients``, ``left_out``, ``samples``).
+    in the metrics (``clients``, ``left_out``, ``samples``). With privacy they also have the ``epsilon`` spent so far,
+    and ``samples`` is a noised estimate.
 
     Args:
         plan: as the clients have it.
         clients: how many must be there before a round begins, >= 1.
-
-    Attributes:
-        solver: with the weights learnt so far.
 
     Example:
         >>> strategy = SumStatistics(Plan(inputs=8, classes=2, hidden=(16,), iterations=3))
@@ -154,8 +83,12 @@ class SumStatistics(Strategy):
 
     def __init__(self, plan: Plan, clients: int = 1) -> None:
         self.plan, self.clients = plan, clients
-        self.solver = plan.solver()
-        self._asked = 0
+        self._server, self._asked = Server(plan), 0
+
+    @property
+    def solver(self) -> ConsistentADMM:
+        """With the weights learnt so far."""
+        return self._server.solver
 
     def initial_arrays(self) -> ArrayRecord:
         """What `start` sends first: no weights yet."""
@@ -176,7 +109,7 @@ class SumStatistics(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Sum, and solve."""
         phase = self.plan.phase(server_round)
-        shapes = {name: tensor.shape for name, tensor in self._expected(phase).items()}
+        shapes = self._server.expected(phase)
         total, clients = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}, 0
         for reply in replies:
             sums = {} if reply.has_error() else _tensors(reply.content["arrays"])
@@ -187,17 +120,25 @@ class SumStatistics(Strategy):
             clients += 1
             for name, tensor in sums.items():
                 total[name] += tensor
-        if not clients:
-            raise RuntimeError(f"round {server_round}: none of {self._asked} clients sent what was asked for")
-        self._take(phase, total)
-        counts = {"clients": clients, "left_out": self._asked - clients, "samples": int(total["samples"])}
+        privacy = self.plan.privacy
+        least = 1 if privacy is None else privacy.together
+        if clients < least:
+            raise RuntimeError(
+                f"round {server_round}: {clients or 'none'} of {self._asked} clients sent what was asked for"
+                + (f"; privacy asks for {least} together" if least > 1 else "")
+            )
+        self._server.take(phase, total)
+        samples = self._server.samples if privacy else int(total["samples"])
+        counts: dict[str, int | float] = {"clients": clients, "left_out": self._asked - clients, "samples": samples}
+        if privacy is not None:
+            counts["epsilon"] = privacy.spent(server_round, self.plan.rounds)
         return _record(_named(self.solver.weights)), MetricRecord(counts)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Once, after the last round."""
-        if server_round < self.plan.rounds:
+        """Once, after the last round; with privacy never."""
+        if server_round < self.plan.rounds or self.plan.privacy is not None:
             return []
         return self._to_all(grid, arrays, config, MessageType.EVALUATE)
 
@@ -216,30 +157,6 @@ class SumStatistics(Strategy):
         content = RecordDict({"arrays": arrays, "config": config})
         return [Message(content=content, message_type=kind, dst_node_id=node) for node in nodes]
 
-    def _expected(self, phase: str) -> dict[str, Tensor]:
-        """Sums over no samples, of the names and shapes that clients should send."""
-        x = torch.zeros(1, 0, self.plan.inputs, dtype=self.plan.dtype)
-        return local_sums(self.plan, self.solver, phase, x, torch.zeros(0, dtype=torch.long))
-
-    def _take(self, phase: str, total: dict[str, Tensor]) -> None:
-        if phase == "rates":
-            self.solver.begin(self._stand_in(total))
-        elif phase == "layers":
-            self.solver.take_layers([_part(total, f"layer.{k}") for k in range(len(self.plan.hidden))])
-        else:
-            self.solver.take_readout(_part(total, "readout"), fresh=phase == "refresh")
-
-    def _stand_in(self, total: dict[str, Tensor]) -> Tensor:
-        """Random spikes at the clients' mean rates, by which the first weights are scaled."""
-        rates = total["spikes"] / total["entries"].clamp(min=1)
-        generator = torch.Generator().manual_seed(self.plan.seed)
-        drawn = torch.rand(_STEPS, _SAMPLES, self.plan.inputs, generator=generator, dtype=torch.float64)
-        return (drawn < rates).to(self.plan.dtype)
-
-
-def _part(total: dict[str, Tensor], name: str) -> Statistics:
-    return Statistics(*(total[f"{name}.{key}"] for key in ("gram", "cross", "count")))
-
 
 def _named(weights: list[Tensor]) -> dict[str, Tensor]:
     return {str(k): weight for k, weight in enumerate(weights)}
@@ -254,7 +171,13 @@ def _tensors(record: Any) -> dict[str, Tensor]:
 
 
 def _restored(plan: Plan, arrays: Any, iteration: int) -> ConsistentADMM:
-    solver = plan.solver()
     weights = _tensors(arrays)
-    solver.resume([weights[str(k)] for k in range(len(weights))], iteration)
-    return solver
+    return plan.solver([weights[str(k)] for k in range(len(weights))], iteration)
+
+
+def _count_answer(context: Context, rounds: int) -> None:
+    """One more; no noise is left for more than there are rounds."""
+    answered = int(context.state[_ANSWERED]["rounds"]) if _ANSWERED in context.state else 0
+    if answered >= rounds:
+        raise RuntimeError(f"this client has answered in all {rounds} rounds that its privacy allows")
+    context.state[_ANSWERED] = ConfigRecord({"rounds": answered + 1})

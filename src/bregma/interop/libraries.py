@@ -23,4 +23,14 @@ def library(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{name} is not installed: pip install 'bregma[{extra}]'") from error
+        raise ImportError(missing(name, extra)) from error
+
+
+def missing(name: str, extra: str) -> str:
+    """What to say of a library that is not installed.
+
+    Example:
+        >>> missing("nir", "nir")
+        "nir is not installed: pip install 'bregma[nir]', or in a clone pip install -e '.[nir]'"
+    """
+    return f"{name} is not installed: pip install 'bregma[{extra}]', or in a clone pip install -e '.[{extra}]'"
