@@ -12,12 +12,12 @@ from bregma.dynamics.compressed import Connections, Population, bits_of
 from bregma.dynamics.kernels import kernel, words_for
 from bregma.dynamics.kernels_words import turn
 
-ROWS, LANES = np.inf, -1.0  # spikes per word from which 64 samples are taken at a time
+ROWS, LANES = False, True  # one sample after the other, or 64 at a time
 
 
-def run(layer, x, least, what="run"):
+def run(layer, x, lanes, what="run"):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compressed, "LEAST", least)
+        patch.setattr(compressed, "_lanes_pay", lambda *_: lanes)
         bits, graded = bits_of(x)
         return layer.membranes(bits) if what == "membranes" else layer.run(bits, graded)
 
@@ -63,7 +63,7 @@ BATCHES, ACTIVITIES = st.sampled_from([1, 9, 63, 64, 65, 130]), st.sampled_from(
 
 @settings(max_examples=60, deadline=None)
 @given(layers(), BATCHES, ACTIVITIES, st.booleans(), st.sampled_from([ROWS, LANES]))
-def test_spikes_are_those_of_the_reference(layer, batch, activity, graded, least):
+def test_spikes_are_those_of_the_reference(layer, batch, activity, graded, lanes):
     layer, weight, own, generator = layer
     x = (torch.rand(6, batch, weight.shape[1], generator=generator) < activity).double()
     if graded:
@@ -75,7 +75,7 @@ def test_spikes_are_those_of_the_reference(layer, batch, activity, graded, least
             expected, _ = dynamics.lif(current, layer.decay, layer.threshold, **options)
         else:
             expected, _ = dynamics.recurrent_lif(current, own, layer.decay, layer.threshold, **options)
-    assert torch.equal(unpacked(run(layer, x, least), len(layer.bias)), expected.to(torch.uint8))
+    assert torch.equal(unpacked(run(layer, x, lanes), len(layer.bias)), expected.to(torch.uint8))
 
 
 @settings(max_examples=30, deadline=None)
@@ -89,35 +89,34 @@ def test_float32_spikes_do_not_depend_on_the_way(layer, batch, activity):
 
 @settings(max_examples=20, deadline=None)
 @given(layers(), BATCHES, st.sampled_from([ROWS, LANES]))
-def test_membranes_of_neurons_that_never_fire_integrate(layer, batch, least):
+def test_membranes_of_neurons_that_never_fire_integrate(layer, batch, lanes):
     layer, weight, _, generator = layer
     never = torch.full_like(layer.bias, torch.inf)
     layer = Population(layer.inputs, layer.bias, None, None, layer.decay, never, "none", True)
     x = (torch.rand(6, batch, weight.shape[1], generator=generator) < 0.3).double()
     expected, _ = dynamics.integrate(x @ weight.t() + layer.bias, layer.decay)
-    torch.testing.assert_close(run(layer, x, least, "membranes"), expected, rtol=0, atol=1e-11)
+    torch.testing.assert_close(run(layer, x, lanes, "membranes"), expected, rtol=0, atol=1e-11)
 
 
 def test_a_neuron_at_its_threshold_fires_unless_strict():
     ones, x = torch.ones(1), torch.ones(1, 1, 1)
     for strict in (True, False):
         layer = Population(Connections.from_weight(ones[None]), 0 * ones, None, None, ones, ones, "none", strict)
-        for least in (ROWS, LANES):
-            assert run(layer, x, least).item() == (not strict)
+        for lanes in (ROWS, LANES):
+            assert run(layer, x, lanes).item() == (not strict)
 
 
 def test_many_spikes_are_taken_64_samples_at_a_time(monkeypatch):
-    one = torch.ones(2)
-    layer = Population(Connections.from_weight(torch.ones(2, 3)), one, None, None, one, one, "none", True)
+    one = torch.ones(200)
+    layer = Population(Connections.from_weight(torch.ones(200, 200)), one, None, None, one, one, "none", True)
     calls = []
     for name in ("lanes_lif", "compressed_lif"):
         monkeypatch.setattr(compressed, name, lambda *_, name=name: calls.append(name))
-    few, many = torch.zeros(4, 64, 3), torch.zeros(4, 64, 3)
-    few[:, :1], many[:, :2] = 1, 1
-    layer.run(*bits_of(few))
-    layer.run(*bits_of(many))
-    layer.run(*bits_of(2 * many))
-    assert calls == ["compressed_lif", "lanes_lif", "compressed_lif"]
+    few, many = torch.zeros(4, 64, 200), torch.zeros(4, 64, 200)
+    few[..., 0], many[..., :20] = 1, 1
+    for x in (few, many, 2 * many, many[:, :3]):
+        layer.run(*bits_of(x))
+    assert calls == ["compressed_lif", "lanes_lif", "compressed_lif", "compressed_lif"]
 
 
 def test_more_neurons_than_two_bytes_count():
@@ -127,8 +126,8 @@ def test_more_neurons_than_two_bytes_count():
         weight[[0, 1, n - 2, n - 1], [0, 1, 1, 0]] = 2
         one = torch.ones(n)
         layer = Population(Connections.from_weight(weight), 0 * one, None, None, one, one, "zero", True)
-        for least in (ROWS, LANES):
-            spikes = unpacked(run(layer, torch.tensor([[[0.0, 1.0]]]), least), n)
+        for lanes in (ROWS, LANES):
+            spikes = unpacked(run(layer, torch.tensor([[[0.0, 1.0]]]), lanes), n)
             assert spikes.nonzero()[:, 2].tolist() == [1, n - 2]
 
 

@@ -2,7 +2,7 @@
 
 The spikes of a neuron in one step are then one word, a bit per sample, and a connection adds its weight to the lanes
 whose bit is set: no spike is looked up, and sums stay in vector registers. The work is that of all connections whatever
-the number of spikes, so this pays from about `LEAST` spikes per word on; below, `kernels_compressed` is faster.
+the number of spikes: where these are few, `kernels_compressed` is faster.
 
 Weights come by postsynaptic neuron: neuron j has the entries ``start[j]`` to ``start[j + 1]`` of ``column``, ascending
 presynaptic neurons, and of ``values``.
@@ -17,8 +17,6 @@ from numba.core import cgutils
 
 from bregma.dynamics.kernels import Array, instruction, kernel
 from bregma.dynamics.kernels_words import WORD, alike, load, memory, step, store, turn
-
-LEAST = 1.25  # spikes per word
 
 
 @instruction
