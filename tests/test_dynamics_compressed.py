@@ -85,6 +85,7 @@ def test_float32_spikes_do_not_depend_on_the_way(layer, batch, activity):
     x = (torch.rand(8, batch, weight.shape[1], generator=generator) < activity).float()
     assert np.array_equal(run(layer, x, ROWS), run(layer, x, LANES))
     assert np.array_equal(run(layer, x, ROWS), run(layer, x.to(torch.uint8), ROWS))
+    assert torch.equal(run(layer, x, ROWS, "membranes"), run(layer, x, LANES, "membranes"))
 
 
 @settings(max_examples=20, deadline=None)
