@@ -7,7 +7,8 @@ network itself, zeros and all, on this package's fast path; on its plain torch r
 layer spikes). Weights are cut at random and scaled up, so that firing stays comparable. Figures are medians over rounds
 of CPU milliseconds. ``as bytes`` hands over the frames as the data sets hold them, uint8; the network itself must turn
 them to float32 first. ``floor_ms`` is what the additions of the spikes that happened take at the best measured rate of
-this machine, plus one read of the frames.
+this machine, plus one read of the frames. ``parts_ms`` are the steps of the sparse network, each repeated by itself:
+packing the frames, each hidden layer, the readout.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from torch import nn
 
 import bregma
 from bregma.dynamics import use_backend
+from bregma.dynamics.compressed import bits_of
 from bregma.dynamics.kernels import kernel
 from bregma.nn import RecurrentLIF, SpikingMLP
 from bregma.nn.chain import chain
@@ -109,6 +112,17 @@ def speeds() -> tuple[float, float]:
     return len(column) / best[0], source.nbytes / best[1]
 
 
+def parts(sparse: bregma.SparseNetwork, x: torch.Tensor, rounds: int) -> list[float]:
+    """Milliseconds of packing the frames, of each hidden layer, and of the readout."""
+    bits, graded = bits_of(x)
+    runs = {"frames": lambda: bits_of(x)}
+    for layer in sparse.hidden:
+        runs[f"layer {len(runs)}"] = partial(layer.run, bits, graded)
+        bits, graded = layer.run(bits, graded), None
+    runs["readout"] = partial(sparse.output.integrators.membranes, bits)
+    return [round(value, 4) for value in milliseconds(runs, rounds).values()]
+
+
 @torch.no_grad()
 def measure(work: Work, density: float, batch: int, rounds: int) -> dict[str, Any]:
     net = network(work, density)
@@ -139,6 +153,7 @@ def measure(work: Work, density: float, batch: int, rounds: int) -> dict[str, An
         "floor_ms": synops / adds + x.nbytes / reads,
         **{f"{name.replace(' ', '_')}_ms": value for name, value in times.items()},
         **ratios,
+        "parts_ms": parts(sparse, x, rounds),
     }
     return {"work": str(work), "batch": batch, "density": density, **figures, **sizes(net)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from bregma.dynamics import memory
 from bregma.dynamics.kernels import RESET_CODES, Array, as_bits, words_for
-from bregma.dynamics.kernels_compressed import CHUNK, compressed_lif, compressed_linear, pack_frames
+from bregma.dynamics.kernels_compressed import CHUNK, compressed_lif, pack_frames
+from bregma.dynamics.kernels_events import count_events
+from bregma.dynamics.kernels_lanes import lanes_lif
 from bregma.dynamics.lif import Reset
 from bregma.dynamics.ops import array
 from bregma.dynamics.threads import over_rows
@@ -22,7 +25,7 @@ class Connections:
 
     Attributes:
         start: first chunk of each presynaptic neuron and, last, the number of chunks, (n_in + 1,).
-        column: postsynaptic neuron of each entry; n_out where a chunk is filled up.
+        column: postsynaptic neuron of each entry; n_out or more where a chunk is filled up.
         values: the weights.
         n_out: number of postsynaptic neurons.
         count: number of weights that are not zero.
@@ -44,6 +47,17 @@ class Connections:
         """As the kernels take them."""
         return self.start, self.column, self.values
 
+    @cached_property
+    def by_target(self) -> tuple[Array, Array, Array]:
+        """By postsynaptic neuron, without chunks: first entry of each, presynaptic neurons, weights."""
+        if self.n_out == 0:  # no connections
+            return self.arrays
+        position, values = self.entries()
+        source, target = np.divmod(position, self.n_out)
+        order = np.argsort(target, kind="stable")
+        start = np.searchsorted(target[order], np.arange(self.n_out + 1))
+        return start, source[order].astype(np.uint16 if self.n_in <= 2**16 else np.uint32), values[order]
+
     @classmethod
     def from_entries(cls, position: Array, values: Array, n_in: int, n_out: int) -> Connections:
         """Make them from weights and their places, ascending, in the flat transpose (n_in, n_out)."""
@@ -53,7 +67,8 @@ class Connections:
         np.cumsum(-(-per_source // CHUNK), out=start[1:])
         rank = np.arange(len(source)) - (np.cumsum(per_source) - per_source)[source]
         place = CHUNK * start[source] + rank
-        column = np.full(CHUNK * start[-1], n_out, np.uint16 if n_out < 2**16 else np.uint32)
+        column = n_out + np.arange(CHUNK * start[-1]) % CHUNK  # not one column: each addition would wait for the last
+        column = column.astype(np.uint16 if n_out + CHUNK <= 2**16 else np.uint32)
         padded = np.zeros(len(column), values.dtype)
         column[place], padded[place] = target, values
         return cls(start, column, padded, n_out, len(values))
@@ -113,21 +128,47 @@ class Population:
         Returns:
             Bits of the spikes (T, B, words), unsigned.
         """
-        dtype, n = self.bias.dtype, len(self.bias)
-        n_steps, batch = bits.shape[:2]
-        # In one dtype always: every other one would be compiled anew.
-        values = np.empty((0, 0, 0), self.inputs.values.dtype) if graded is None else graded
-        out = _bits(n_steps, batch, n)
-        nothing = Connections(np.empty(0, np.int64), self.inputs.column[:0], self.inputs.values[:0], 0, 0)
-        shape = torch.empty(0, n, dtype=dtype) if self.shape is None else self.shape
-        inputs = *self.inputs.arrays, array(self.bias), *(self.own or nothing).arrays, array(shape)
-        neurons = array(self.decay), array(self.threshold), RESET_CODES[self.reset], self.strict
-        membrane = np.zeros((batch, n), self.inputs.values.dtype)
-        arrivals = np.zeros((batch, len(shape), n), membrane.dtype)
-        state = membrane, arrivals, out
-        drive = values.astype(membrane.dtype, copy=False), graded is not None, bits
-        over_rows(lambda first, last: compressed_lif(*drive, *inputs, *neurons, *state, first, last), batch)
+        return self._run(bits, graded, torch.empty(0, 0, 0, dtype=self.bias.dtype))
+
+    def membranes(self, bits: Array) -> Tensor:
+        """Run from rest as `run` does, for the membranes (T, B, n)."""
+        trace = memory.empty((*bits.shape[:2], len(self.bias)), self.bias.dtype)
+        self._run(bits, None, trace)
+        return trace
+
+    def _run(self, bits: Array, graded: Array | None, trace: Tensor) -> Array:
+        n_steps, batch, _ = bits.shape
+        out = _bits(n_steps, batch, len(self.bias))
+        constants = array(self.decay), array(self.threshold), RESET_CODES[self.reset], self.strict
+        values = self.inputs.values
+        nothing = Connections(np.empty(0, np.int64), self.inputs.column[:0], values[:0], 0, 0)
+        own = self.own or nothing
+        if graded is None and self.shape is None and _lanes_pay(bits, len(self.bias), self.inputs, own):
+            connections = *self.inputs.by_target, array(self.bias), *own.by_target
+            lanes = bits, *connections, *constants, out, array(trace)
+            over_rows(lambda first, last: lanes_lif(*lanes, first, last), words_for(batch))
+            return out
+        # Values in one dtype always: every other one would be compiled anew.
+        x = values[:0].reshape(0, 0, 0) if graded is None else graded.astype(values.dtype, copy=False)
+        shape = torch.empty(0, 0, dtype=self.bias.dtype) if self.shape is None else self.shape
+        source = x, graded is not None, bits
+        connections = *self.inputs.arrays, array(self.bias), *own.arrays
+        rows = *source, *connections, array(shape), *constants, out, array(trace), values.dtype.type(1)
+        over_rows(lambda first, last: compressed_lif(*rows, first, last), batch)
         return out
+
+
+def _lanes_pay(bits: Array, n: int, *connections: Connections) -> bool:
+    """Whether `kernels_lanes` are expected to be faster for ``n`` neurons that fire about as often as their input.
+
+    Costs are nanoseconds per step, measured on one core of an AMD EPYC with AVX-512.
+    """
+    n_steps, batch, words = bits.shape
+    weights, n_in = sum(each.count for each in connections), connections[0].n_in
+    additions = count_events(bits.reshape(-1, words)) / n_steps * weights / n_in
+    row_by_row = (60 + 0.15 * n) * batch + 0.7 * additions
+    side_by_side = (1.2 * weights + 16 * n + 100 * (words + words_for(n))) * words_for(batch)
+    return bool(side_by_side < row_by_row)
 
 
 def bits_of(x: Tensor) -> tuple[Array, Array | None]:
@@ -136,14 +177,6 @@ def bits_of(x: Tensor) -> tuple[Array, Array | None]:
     rows, words, others = frames.reshape(-1, x.shape[2]), bits.reshape(-1, bits.shape[2]), []
     over_rows(lambda first, last: others.append(pack_frames(rows, words, first, last)), len(rows), 64)
     return bits, frames if any(others) else None
-
-
-def linear_of_bits(bits: Array, weights: Connections, bias: Tensor) -> Tensor:
-    """``spikes @ weight.T + bias`` (T, B, n_out) of spikes given as bits (T, B, words)."""
-    out = torch.empty(*bits.shape[:2], weights.n_out, dtype=bias.dtype)
-    rows = bits.reshape(-1, bits.shape[2]), *weights.arrays, array(bias), array(out).reshape(-1, weights.n_out)
-    over_rows(lambda first, last: compressed_linear(*rows, first, last), len(rows[0]), 64)
-    return out
 
 
 def _bits(n_steps: int, batch: int, n: int) -> Array:

@@ -41,13 +41,21 @@ def inline(function: Kernel) -> Kernel:
     return _njit(function, inline="always")  # type: ignore[no-any-return]
 
 
+def part(function: Kernel) -> Kernel:
+    """Compile a helper, with exact arithmetic, that the compiler copies into the kernels that call it.
+
+    Where arrays are handed over a million times, the calls would cost as much as the work.
+    """
+    return _compile(function, fastmath=False, forceinline=True)
+
+
 def instruction(function: Kernel) -> Kernel:
     """A helper that writes machine-independent instructions itself: `numba.extending.intrinsic`."""
     return _intrinsic(function)  # type: ignore[no-any-return]
 
 
-def _compile(function: Kernel, fastmath: bool | set[str]) -> Kernel:
-    options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+def _compile(function: Kernel, **options: Any) -> Kernel:
+    options |= {"nogil": True, "error_model": "numpy"}
     try:
         return _njit(function, cache=True, **options)  # type: ignore[no-any-return]
     except RuntimeError:  # numba finds no folder it may write: compile anew in each process

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bregma import dynamics
-from bregma.dynamics.compressed import Connections, Population, bits_of, linear_of_bits
+from bregma.dynamics.compressed import Connections, Population, bits_of
 from bregma.dynamics.delays import delay_kernel, slots_needed
 from bregma.nn import DelayedRecurrentLIF, RecurrentLIF
 from bregma.nn.chain import Score, Stage, chain
@@ -34,6 +34,12 @@ class Output:
     bias: Tensor
     decay: Tensor
     score: Score
+
+    @cached_property
+    def integrators(self) -> Population:
+        """Neurons that never fire."""
+        never = torch.full_like(self.bias, math.inf)
+        return Population(self.weights, self.bias, None, None, self.decay, never, "none", True)
 
 
 class SparseNetwork:
@@ -74,12 +80,10 @@ class SparseNetwork:
         bits, graded = bits_of(x)
         for k, layer in enumerate(self.hidden):
             bits = layer.run(bits, graded if k == 0 else None)
-        output = self.output
-        current = linear_of_bits(bits, output.weights, output.bias)
-        trace, last = dynamics.integrate(current, output.decay)
-        if output.score == "last":
-            return last
-        return trace.mean(0) if output.score == "mean" else trace.softmax(-1).sum(0)
+        trace, score = self.output.integrators.membranes(bits), self.output.score
+        if score == "last":
+            return trace[-1].clone()  # a view would keep all steps
+        return trace.mean(0) if score == "mean" else trace.softmax(-1).sum(0)
 
     def _frames(self, x: Tensor) -> Tensor:
         if x.dtype == torch.bool:
