@@ -150,6 +150,15 @@ ROWS: dict[str, dict[str, Any]] = {
             "gradient": {},
         },
     },
+    "density3-longer": {
+        "hidden": [256] * 3,
+        "seconds": 192,
+        "marks": [48, 96, 192],
+        "methods": {
+            "consistent": {"ridge": 1.0},
+            "consistent density 0.1": {"ridge": 1.0, "density": 0.1, "iterations": 2000},
+        },
+    },
     "dithered3-long": {
         "hidden": [256] * 3,
         "seconds": 96,
