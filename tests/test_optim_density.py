@@ -31,7 +31,7 @@ def nonzero(net):
 @given(
     st.floats(0.05, 1),
     st.integers(1, 30),
-    st.sampled_from(["global", "uniform", "erk"]),
+    st.sampled_from(["global", "uniform", "erk", "global+erk"]),
     st.sampled_from(["soft", "firm", "hard"]),
     st.sampled_from([1, 3]),
 )
@@ -157,7 +157,7 @@ def test_soft_keeps_the_norm_of_the_survivors():
     assert sparsifier.delta > 1
 
 
-@pytest.mark.parametrize("allocation", ["global", "uniform", "erk"])
+@pytest.mark.parametrize("allocation", ["global", "uniform", "erk", "global+erk"])
 @pytest.mark.parametrize("prox", ["soft", "hard"])
 def test_floors_hold_in_the_weights_themselves(allocation, prox):
     net = network()
@@ -183,6 +183,26 @@ def test_allocations_do_what_they_say():
         counts[allocation] = [int((net[i].weight != 0).sum()) for i in (0, 2)]
     assert counts["uniform"] == [12, 6]
     assert counts["erk"] == bregma.prox.thresholds.allocate([(8, 6), (3, 8)], 18, "erk")
+
+
+def test_by_default_each_tensor_has_the_mean_of_a_global_choice_and_of_erk():
+    net = network()
+    optimizer = adam(net, lr=0.0)
+    sparsifier = TargetDensity(optimizer, 0.25, 1, metric="none")  # the score is |weight|, one step makes the mask
+    with torch.no_grad():
+        net[0].weight.copy_(torch.arange(1.0, 49.0).view(8, 6))
+        net[2].weight.copy_(torch.arange(0.5, 24.5).view(3, 8))
+    train(net, optimizer, 1)
+    # the 18 best are 31 to 48 of the first; ERK gives it 14 / 25 of 18, so 10.08, and rounds to 10
+    first, second = sparsifier.masks
+    assert first.flatten().nonzero().flatten().tolist() == list(range(34, 48))
+    assert second.flatten().nonzero().flatten().tolist() == list(range(20, 24))
+    x = torch.arange(35.0, 49.0) - 34.0  # soft, each tensor at a threshold of its own
+    y = torch.arange(20.5, 24.5) - 19.5
+    dual = torch.cat([torch.arange(35.0, 49.0), torch.arange(20.5, 24.5)])
+    expected = torch.cat([x, y]) * dual.norm() / torch.cat([x, y]).norm()
+    found = torch.cat([net[0].weight[first], net[2].weight[second]]).detach()
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +305,7 @@ def test_weights_without_any_gradient_are_the_first_to_go():
         ({"every": 0}, ValueError, "every must be >= 1, got 0"),
         ({"prox": "l2"}, ValueError, "prox must be one of soft, firm, hard, got 'l2'"),
         ({"metric": "fisher"}, ValueError, "metric must be one of adam, none, got 'fisher'"),
-        ({"allocation": "fair"}, ValueError, "allocation must be one of global, uniform, erk, got 'fair'"),
+        ({"allocation": "fair"}, ValueError, "allocation must be one of global, uniform, erk, global"),
         ({"neuron_floor": -1}, ValueError, "neuron_floor must be >= 0, got -1"),
         ({"layer_floor": 0.9}, ValueError, "layer_floor must be <= density = 0.5, got 0.9"),
         ({"density": 0.1, "neuron_floor": 1}, ValueError, "density must be >= 0.152778 for the floors"),

@@ -98,7 +98,7 @@ class STR(Sparsifier):
         if not self.frozen:
             self._write(self.dual)
             return
-        self.mask = self.select(self.dual.abs(), self.target)[0]
+        self.mask = self.select(self.dual.abs(), self.target)
         self._write(self.dual)
         self.dual = None
 

@@ -80,7 +80,7 @@ class MagnitudePruning(Sparsifier):
     def _after(self) -> None:
         if self.due():
             self.mask_weights()  # a moment that fades must not wake a pruned weight
-            self.mask = self.select(self.scores(self._gathered(), self._metric), self.scheduled_density())[0]
+            self.mask = self.select(self.scores(self._gathered(), self._metric), self.scheduled_density())
         self.mask_weights()
 
 
