@@ -1,6 +1,7 @@
 """TargetDensity: the density named is the density got; the method is the one written down; training resumes."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -64,21 +65,30 @@ def test_makes_some_hundred_thresholds_unless_told_otherwise():
     assert both(steps=8000, every=3)[2].every == 3
 
 
-def test_is_the_method_written_down():
+@pytest.mark.parametrize("shapes", [[(6, 10)], [(5, 6), (3, 8), (2, 3)]])
+def test_is_the_method_written_down(shapes):
     """Against a float64 transcription with a full sort, on a quadratic with a stable order of scores."""
     n, steps = 60, 80
     generator = torch.Generator().manual_seed(3)
     theta0, optimum = (torch.randn(n, generator=generator, dtype=torch.float64) for _ in range(2))
     scale = torch.rand(n, generator=generator, dtype=torch.float64) + 0.1
-    p = nn.Parameter(theta0.view(6, 10).clone())
-    optimizer = torch.optim.Adam([p], lr=0.02)
+    sizes = [math.prod(shape) for shape in shapes]
+
+    def cut(flat):
+        return [piece.view(shape).clone() for piece, shape in zip(flat.split(sizes), shapes, strict=True)]
+
+    parameters = [nn.Parameter(piece) for piece in cut(theta0)]
+    optimizer = torch.optim.Adam(parameters, lr=0.02)
     sparsifier = TargetDensity(optimizer, 0.25, steps, every=1)
-    oracle = target_density(theta0, lambda w: scale * (w - optimum), density=0.25, steps=steps, lr=0.02)
+    oracle = target_density(theta0, lambda w: scale * (w - optimum), shapes, density=0.25, steps=steps, lr=0.02)
     for t, (theta, kept, lam, delta) in enumerate(oracle, 1):
-        p.grad = (scale * (p.detach().flatten() - optimum)).view(6, 10)
+        now = torch.cat([p.detach().flatten() for p in parameters])
+        for p, gradient in zip(parameters, cut(scale * (now - optimum)), strict=True):
+            p.grad = gradient
         optimizer.step()
         assert torch.equal(sparsifier.mask, kept), t
-        torch.testing.assert_close(p.detach().flatten(), theta, rtol=1e-10, atol=1e-12)
+        now = torch.cat([p.detach().flatten() for p in parameters])
+        torch.testing.assert_close(now, theta, rtol=1e-10, atol=1e-12)
         if t <= 60:
             assert sparsifier.lam == pytest.approx(lam, rel=1e-10, abs=1e-14)
             assert sparsifier.delta == pytest.approx(delta, rel=1e-10)
