@@ -3,83 +3,98 @@
 `python experiments/sparsity_bars.py` prints Markdown from results/sparsity.jsonl and trains nothing. Differences are in
 percentage points of test accuracy: `TargetDensity` less plain magnitude pruning, less the best of all baselines (its
 name in brackets), less the dense network. The spread beside a difference is the root of the mean of both variances
-over the seeds. Then the same for its allocation by ERK less the global one, on the validation part, where the default
-is chosen, and on the test part; and accuracy and synaptic operations where these were counted.
+over the seeds; on `voices`, where each run tests other voices, runs are compared in pairs and it is the standard
+deviation of their differences. In the means `voices` stands for spoken digits and `speech`, the same recordings, is
+left out. Then, on the validation part, where the default is chosen, its allocation and that by ERK less the global one,
+and each variant less the global allocation in runs of the same learning rate and seed; last accuracy and synaptic
+operations where these were counted.
 """
 
 import json
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
-from sparsity import METHODS, RESULTS, TASKS, TUNING_SEED, is_chosen
+from sparsity import METHODS, RESULTS, TASKS, TUNING_SEED, is_final
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
-BASELINES = {
+IN_MEAN = ("row", "voices", "permuted", "nmnist-sim")
+BASELINES = [
     name
     for name, (make, options) in METHODS.items()
     if make and make.__module__.startswith("bregma.optim.baselines") and "structure" not in options
-}
-Cells = dict[tuple[str, str, float], list[float]]
-
-
-def final(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The tuned runs; what was trained anew counts once."""
-    latest = {json.dumps(row["setting"]): row for row in rows}.values()
-    return [row for row in latest if row["setting"]["seed"] != TUNING_SEED and is_chosen(row["setting"], rows)]
+]
+#: Accuracy in per cent by seed of each task, method and density.
+Cells = dict[tuple[str, str, float], dict[int, float]]
 
 
 def cells(rows: list[dict[str, Any]], part: str = "test") -> Cells:
-    """Accuracies in per cent by task, method and density."""
+    """The accuracies on one part."""
     found: Cells = {}
     for row in rows:
         setting = row["setting"]
-        found.setdefault((setting["task"], setting["method"], setting["density"]), []).append(100 * row[part])
+        place = (setting["task"], setting["method"], setting["density"])
+        found.setdefault(place, {})[setting["seed"]] = 100 * row[part]
     return found
 
 
-def difference(a: list[float], b: list[float]) -> tuple[float, float]:
+def difference(task: str, a: dict[int, float], b: dict[int, float]) -> tuple[float, float]:
     """Difference of the means and the spread beside it."""
-    spread = [statistics.variance(values) if len(values) > 1 else 0.0 for values in (a, b)]
-    return statistics.mean(a) - statistics.mean(b), statistics.mean(spread) ** 0.5
+    if task == "voices":
+        pairs = [a[seed] - b[seed] for seed in a if seed in b]
+        return statistics.mean(pairs), statistics.stdev(pairs) if len(pairs) > 1 else 0.0
+    spread = [statistics.variance(values.values()) if len(values) > 1 else 0.0 for values in (a, b)]
+    return statistics.mean(a.values()) - statistics.mean(b.values()), statistics.mean(spread) ** 0.5
 
 
-def best_rival(found: Cells, task: str, density: float) -> str | None:
-    """The baseline with the highest mean."""
-    rivals = {m: v for (t, m, d), v in found.items() if (t, d) == (task, density) and m in BASELINES}
-    return max(rivals, key=lambda method: statistics.mean(rivals[method])) if rivals else None
+def compared(
+    found: Cells, task: str, density: float, method: str, rivals: Sequence[str]
+) -> tuple[float, float, str] | None:
+    """Difference to the best rival, spread and its name; None where a side is missing."""
+    own = found.get((task, method, density), {})
+    others = {name: found.get((task, name, 1.0 if name == "dense" else density), {}) for name in rivals}
+    differences = [(*difference(task, own, other), name) for name, other in others.items() if own.keys() & other.keys()]
+    return min(differences, default=None)
 
 
-def compared(found: Cells, task: str, density: float, kind: str) -> tuple[float, float, str] | None:
-    """Difference, spread and name of the rival; None where a side is missing."""
-    method = "target-erk" if kind == "allocation" else "target"
-    rivals = {"plain": "magnitude", "dense": "dense", "allocation": "target"}
-    rival = best_rival(found, task, density) if kind == "best" else rivals[kind]
-    own = found.get((task, method, density))
-    other = found.get((task, rival or "", 1.0 if kind == "dense" else density))
-    return (*difference(own, other), rival or "") if own and other else None
-
-
-def differences(found: Cells, kind: str, title: str) -> None:
-    """One table: tasks, their mean (`voices` are the recordings of `speech` and not in it) and how many are in it."""
+def differences(found: Cells, title: str, method: str, rivals: Sequence[str]) -> None:
+    """One table: tasks, and the mean over them with how many are in it."""
     print(f"\n{title}\n\n| task | {' | '.join(map(str, DENSITIES))} |\n| --- |{' --- |' * len(DENSITIES)}")
-    for task in TASKS:
-        line = [compared(found, task, density, kind) for density in DENSITIES]
-        name = (lambda rival: f" ({rival})") if kind == "best" else (lambda rival: "")
+    lines = {task: [compared(found, task, density, method, rivals) for density in DENSITIES] for task in TASKS}
+    for task, line in lines.items():
+        name = (lambda rival: f" ({rival})") if len(rivals) > 1 else (lambda rival: "")
         print(f"| {task} | {' | '.join(f'{c[0]:+.1f} ± {c[1]:.1f}{name(c[2])}' if c else '' for c in line)} |")
-    tasks = [task for task in TASKS if task != "voices"]
     means = []
-    for density in DENSITIES:
-        here = [c[0] for task in tasks if (c := compared(found, task, density, kind))]
+    for i in range(len(DENSITIES)):
+        here = [c[0] for task in IN_MEAN if (c := lines[task][i])]
         means.append(f"{statistics.mean(here):+.1f} ({len(here)})" if here else "")
-    print(f"| mean (tasks) | {' | '.join(means)} |")
-    low = [c[0] for task in tasks for d in (0.1, 0.05, 0.02) if (c := compared(found, task, d, kind))]
+    print(f"| mean | {' | '.join(means)} |")
+    low = [c[0] for task in IN_MEAN for c, d in zip(lines[task], DENSITIES, strict=True) if c and d <= 0.1]
     print(f"\nMean over tasks and densities <= 0.1: {statistics.mean(low):+.2f}")
+
+
+def variants(rows: list[dict[str, Any]]) -> None:
+    """Validation accuracy less that of the global allocation at the same learning rate and seed."""
+    print("\nVariants less the global allocation, same learning rate and seeds, validation part\n")
+    print("| variant | task | density | lr | difference | seeds |\n" + "| --- " * 6 + "|")
+    runs: dict[tuple[Any, ...], dict[int, float]] = {}
+    for row in rows:
+        s = row["setting"]
+        if s["seed"] != TUNING_SEED:
+            place = (s["method"], s["task"], s["density"], s["lr"])
+            runs.setdefault(place, {})[s["seed"]] = 100 * row["validation"]
+    for place in sorted(runs, key=lambda place: (list(METHODS).index(place[0]), place[1:])):
+        method, task, density, lr = place
+        rival = runs.get(("target-global", *place[1:]), {})
+        pairs = [value - rival[seed] for seed, value in runs[place].items() if seed in rival]
+        if pairs and method in METHODS and method not in (*BASELINES, "target-global"):
+            print(f"| {method} | {task} | {density} | {lr} | {statistics.mean(pairs):+.1f} | {len(pairs)} |")
 
 
 def operations(rows: list[dict[str, Any]]) -> None:
     """Accuracy and synaptic operations per sample with and without a cost for operations."""
     print("\n| task | method | density | test accuracy | operations | seeds |\n" + "| --- " * 6 + "|")
-    for task, method in ((t, m) for t in TASKS for m in ("magnitude", "target", "target-synops")):
+    for task, method in ((t, m) for t in TASKS for m in ("magnitude", "target", "target-global", "target-synops")):
         for density in sorted({row["setting"]["density"] for row in rows}, reverse=True):
             wanted = {"task": task, "method": method, "density": density}
             here = [row for row in rows if "synops" in row and wanted.items() <= row["setting"].items()]
@@ -89,13 +104,18 @@ def operations(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    rows = final([json.loads(line) for line in RESULTS.read_text().splitlines()])
-    found = cells(rows)
-    differences(found, "plain", "TargetDensity less magnitude pruning")
-    differences(found, "best", "TargetDensity less the best baseline")
-    differences(found, "dense", "TargetDensity less the dense network")
-    differences(cells(rows, "validation"), "allocation", "Allocation by ERK less global, validation part")
-    differences(found, "allocation", "Allocation by ERK less global")
+    read = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    every = list({json.dumps(row["setting"]): row for row in read}.values())  # what was trained anew counts once
+    rows = [row for row in every if is_final(row["setting"], every)]
+    found, validation = cells(rows), cells(rows, "validation")
+    differences(found, "TargetDensity less magnitude pruning", "target", ["magnitude"])
+    differences(found, "TargetDensity less the best baseline", "target", BASELINES)
+    differences(found, "TargetDensity less the dense network", "target", ["dense"])
+    for name, method in (("its default", "target"), ("ERK", "target-erk")):
+        title = f"TargetDensity, allocation by {name} less global"
+        differences(validation, f"{title}, validation part", method, ["target-global"])
+        differences(found, title, method, ["target-global"])
+    variants(every)
     operations(rows)
 
 

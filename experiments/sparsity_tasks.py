@@ -62,6 +62,8 @@ TASKS: dict[str, dict[str, Any]] = {
 #: `voices`: the same recordings, but the voices change sides: with seed s every fifth of the 30 voices, from the s-th
 #: on, is in the test part and the fifth after it in the validation part, so that no voice is on two sides.
 TASKS["voices"] = {**TASKS["speech"], "data": "shd_synth", "sizes": (1080, 360, 360)}
+#: `permuted-long`: twice the epochs of `permuted`.
+TASKS["permuted-long"] = {**TASKS["permuted"], "epochs": 20}
 
 
 def samples(dataset: FrameDataset, count: int) -> tuple[Tensor, Tensor]:

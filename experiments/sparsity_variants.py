@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 import bregma
-from bregma.prox import thresholds
+from bregma.optim.structure import Weights
+from bregma.prox import maps, thresholds
 
 
 class SparseStart(bregma.TargetDensity):
@@ -76,3 +77,81 @@ class PowerPropagation(bregma.TargetDensity):
     @staticmethod
     def _power(x: Tensor, power: float) -> Tensor:
         return torch.copysign(x.abs().pow(power), x)
+
+
+class KeptScale(bregma.TargetDensity):
+    """The norm-restoring scale stays once the mask is final: the optimizer goes on with the weights over delta."""
+
+    def _before(self) -> None:
+        super()._before()
+        if self.dual is None and self.step_count > self.freeze_step:
+            for w in self.weights:
+                w.div_(self.delta)
+
+    def _after(self) -> None:
+        scaled = self.dual is None
+        super()._after()
+        if scaled:
+            for w in self.weights:
+                w.mul_(self.delta)
+
+
+class LayerScale(bregma.TargetDensity):
+    """A norm-restoring scale for every weight tensor."""
+
+    def _write(self, dual: Tensor, cut: Tensor) -> None:
+        super()._write(dual, cut)
+        for w, v in zip(self.weights, self._views(dual), strict=True):
+            w.mul_(maps.norm_ratio(v.flatten(), w.flatten()))
+
+
+class FloorErk(bregma.TargetDensity):
+    """A global choice in which every tensor keeps at least a share of what the Erdős-Rényi kernel gives it."""
+
+    def __init__(self, *args: Any, share: float, **options: Any) -> None:
+        self.share = share
+        super().__init__(*args, allocation="erk", **options)
+
+    def arrange(self) -> None:
+        """Set up the floors."""
+        super().arrange()
+        self.structure = _Floors(self.weights, self.share)
+
+
+class _Floors(Weights):
+    def __init__(self, weights: list[Tensor], share: float) -> None:
+        super().__init__(weights, "erk", 0, 0.0)
+        self.share = share
+
+    def _counts(self, ranked: Tensor, keep: int) -> list[int]:
+        """Raise the counts of a global choice to the floors; the others give that from what they have above theirs."""
+        anywhere, _ = thresholds.top_mask(ranked, keep)
+        floors = [self.share * count for count in super()._counts(ranked, keep)]
+        over = [max(int(torch.count_nonzero(m)) - f, 0.0) for m, f in zip(self.views(anywhere), floors, strict=True)]
+        scale = (keep - sum(floors)) / sum(over)
+        counts = [floor + scale * more for floor, more in zip(floors, over, strict=True)]
+        return thresholds._whole(counts, keep, [w.numel() for w in self.weights])
+
+
+class DeadZone(bregma.TargetDensity):
+    """Duals of pruned weights fall by ``decay`` times the learning rate and move by ``alpha`` of their gradient."""
+
+    def __init__(self, *args: Any, decay: float, alpha: float = 0.0, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.decay, self.alpha = decay, alpha
+
+    def mask_gradients(self) -> None:
+        """Leave a share of the gradients of pruned weights until the mask is final."""
+        if self.frozen or not self.alpha:
+            super().mask_gradients()
+            return
+        for w, kept in zip(self.weights, self.masks, strict=True):
+            if w.grad is not None:
+                w.grad.mul_(torch.where(kept, 1.0, self.alpha))
+
+    def _after(self) -> None:
+        if self.dual is not None:
+            rates = {id(w): group["lr"] for group in self.optimizer.param_groups for w in group["params"]}
+            for w, kept in zip(self.weights, self.masks, strict=True):
+                w.mul_(torch.where(kept, 1.0, 1.0 - self.decay * rates[id(w)]))
+        super()._after()

@@ -1,6 +1,7 @@
 """TargetDensity: the density named is the density got; the method is the one written down; training resumes."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def nonzero(net):
 @given(
     st.floats(0.05, 1),
     st.integers(1, 30),
-    st.sampled_from(["global", "uniform", "erk"]),
+    st.sampled_from(["global", "uniform", "erk", "global+erk"]),
     st.sampled_from(["soft", "firm", "hard"]),
     st.sampled_from([1, 3]),
 )
@@ -64,21 +65,30 @@ def test_makes_some_hundred_thresholds_unless_told_otherwise():
     assert both(steps=8000, every=3)[2].every == 3
 
 
-def test_is_the_method_written_down():
+@pytest.mark.parametrize("shapes", [[(6, 10)], [(5, 6), (3, 8), (2, 3)]])
+def test_is_the_method_written_down(shapes):
     """Against a float64 transcription with a full sort, on a quadratic with a stable order of scores."""
     n, steps = 60, 80
     generator = torch.Generator().manual_seed(3)
     theta0, optimum = (torch.randn(n, generator=generator, dtype=torch.float64) for _ in range(2))
     scale = torch.rand(n, generator=generator, dtype=torch.float64) + 0.1
-    p = nn.Parameter(theta0.view(6, 10).clone())
-    optimizer = torch.optim.Adam([p], lr=0.02)
+    sizes = [math.prod(shape) for shape in shapes]
+
+    def cut(flat):
+        return [piece.view(shape).clone() for piece, shape in zip(flat.split(sizes), shapes, strict=True)]
+
+    parameters = [nn.Parameter(piece) for piece in cut(theta0)]
+    optimizer = torch.optim.Adam(parameters, lr=0.02)
     sparsifier = TargetDensity(optimizer, 0.25, steps, every=1)
-    oracle = target_density(theta0, lambda w: scale * (w - optimum), density=0.25, steps=steps, lr=0.02)
+    oracle = target_density(theta0, lambda w: scale * (w - optimum), shapes, density=0.25, steps=steps, lr=0.02)
     for t, (theta, kept, lam, delta) in enumerate(oracle, 1):
-        p.grad = (scale * (p.detach().flatten() - optimum)).view(6, 10)
+        now = torch.cat([p.detach().flatten() for p in parameters])
+        for p, gradient in zip(parameters, cut(scale * (now - optimum)), strict=True):
+            p.grad = gradient
         optimizer.step()
         assert torch.equal(sparsifier.mask, kept), t
-        torch.testing.assert_close(p.detach().flatten(), theta, rtol=1e-10, atol=1e-12)
+        now = torch.cat([p.detach().flatten() for p in parameters])
+        torch.testing.assert_close(now, theta, rtol=1e-10, atol=1e-12)
         if t <= 60:
             assert sparsifier.lam == pytest.approx(lam, rel=1e-10, abs=1e-14)
             assert sparsifier.delta == pytest.approx(delta, rel=1e-10)
@@ -157,7 +167,7 @@ def test_soft_keeps_the_norm_of_the_survivors():
     assert sparsifier.delta > 1
 
 
-@pytest.mark.parametrize("allocation", ["global", "uniform", "erk"])
+@pytest.mark.parametrize("allocation", ["global", "uniform", "erk", "global+erk"])
 @pytest.mark.parametrize("prox", ["soft", "hard"])
 def test_floors_hold_in_the_weights_themselves(allocation, prox):
     net = network()
@@ -183,6 +193,26 @@ def test_allocations_do_what_they_say():
         counts[allocation] = [int((net[i].weight != 0).sum()) for i in (0, 2)]
     assert counts["uniform"] == [12, 6]
     assert counts["erk"] == bregma.prox.thresholds.allocate([(8, 6), (3, 8)], 18, "erk")
+
+
+def test_by_default_each_tensor_has_the_mean_of_a_global_choice_and_of_erk():
+    net = network()
+    optimizer = adam(net, lr=0.0)
+    sparsifier = TargetDensity(optimizer, 0.25, 1, metric="none")  # the score is |weight|, one step makes the mask
+    with torch.no_grad():
+        net[0].weight.copy_(torch.arange(1.0, 49.0).view(8, 6))
+        net[2].weight.copy_(torch.arange(0.5, 24.5).view(3, 8))
+    train(net, optimizer, 1)
+    # the 18 best are 31 to 48 of the first; ERK gives it 14 / 25 of 18, so 10.08, and rounds to 10
+    first, second = sparsifier.masks
+    assert first.flatten().nonzero().flatten().tolist() == list(range(34, 48))
+    assert second.flatten().nonzero().flatten().tolist() == list(range(20, 24))
+    x = torch.arange(35.0, 49.0) - 34.0  # soft, each tensor at a threshold of its own
+    y = torch.arange(20.5, 24.5) - 19.5
+    dual = torch.cat([torch.arange(35.0, 49.0), torch.arange(20.5, 24.5)])
+    expected = torch.cat([x, y]) * dual.norm() / torch.cat([x, y]).norm()
+    found = torch.cat([net[0].weight[first], net[2].weight[second]]).detach()
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +315,7 @@ def test_weights_without_any_gradient_are_the_first_to_go():
         ({"every": 0}, ValueError, "every must be >= 1, got 0"),
         ({"prox": "l2"}, ValueError, "prox must be one of soft, firm, hard, got 'l2'"),
         ({"metric": "fisher"}, ValueError, "metric must be one of adam, none, got 'fisher'"),
-        ({"allocation": "fair"}, ValueError, "allocation must be one of global, uniform, erk, got 'fair'"),
+        ({"allocation": "fair"}, ValueError, "allocation must be one of global, uniform, erk, global"),
         ({"neuron_floor": -1}, ValueError, "neuron_floor must be >= 0, got -1"),
         ({"layer_floor": 0.9}, ValueError, "layer_floor must be <= density = 0.5, got 0.9"),
         ({"density": 0.1, "neuron_floor": 1}, ValueError, "density must be >= 0.152778 for the floors"),

@@ -57,6 +57,17 @@ def test_allocation_adds_up_within_sizes_and_floors(shapes, how, data):
     assert all(low <= count <= size for low, count, size in zip(floors, counts, sizes, strict=True))
 
 
+@given(shapes, st.data())
+@quick
+def test_halfway_adds_up_and_lies_between(shapes, data):
+    sizes = [math.prod(shape) for shape in shapes]
+    total = data.draw(st.integers(0, sum(sizes)))
+    a, b = (th.allocate(shapes, total, how) for how in ("uniform", "erk"))
+    counts = th.halfway(a, b, sizes)
+    assert sum(counts) == total
+    assert all(abs(count - (x + y) / 2) <= 0.5 for count, x, y in zip(counts, a, b, strict=True))
+
+
 def test_uniform_is_one_density_and_erk_favours_small_tensors():
     counts = th.allocate([(100, 200), (10, 100)], 2100, "uniform")
     assert counts == [2000, 100]

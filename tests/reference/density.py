@@ -1,6 +1,6 @@
 """TargetDensity with Adam, line by line in float64 on one flat vector; gradients are given, not computed.
 
-Written from the pseudo-code of the method, one line of code per line of it, with a full sort for the quantile.
+Written from the pseudo-code of the method, one line of code per line of it, with a full sort for the quantiles.
 """
 
 import math
@@ -8,7 +8,30 @@ import math
 import torch
 
 
-def target_density(theta0, gradient, *, density, steps, lr, ramp_end=0.75, betas=(0.9, 0.999), eps=1e-8):
+def whole(shares, total):
+    """Round down, then one more for those that lost most, the first of equals."""
+    counts = [int(share) for share in shares]
+    for i in sorted(range(len(shares)), key=lambda i: counts[i] - shares[i])[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
+def erk(shapes, total):
+    """Shares in proportion to the sum of the dimensions; what is full is set aside, the others share the rest."""
+    full = set()
+    while True:
+        free = [i for i in range(len(shapes)) if i not in full]
+        left = total - sum(math.prod(shapes[i]) for i in full)
+        scale = left / sum(sum(shapes[i]) for i in free) if free else 0.0
+        over = {i for i in free if scale * sum(shapes[i]) >= math.prod(shapes[i])}
+        if not over:
+            break
+        full |= over
+    shares = [math.prod(shape) if i in full else scale * sum(shape) for i, shape in enumerate(shapes)]
+    return whole(shares, total)
+
+
+def target_density(theta0, gradient, shapes, *, density, steps, lr, ramp_end=0.75, betas=(0.9, 0.999), eps=1e-8):
     """Yield (theta, mask, lam, delta) after each step; ``gradient(theta)`` returns the dense gradient at theta."""
     b1, b2 = betas
     n = theta0.numel()
@@ -28,14 +51,21 @@ def target_density(theta0, gradient, *, density, steps, lr, ramp_end=0.75, betas
             w = (s / (1 - b2**t)) ** 0.25
             q = w * v.abs()
             rho = density + (1 - density) * (1 - t / end) ** 3
-            order = sorted(range(n), key=lambda i: -q[i].item())
-            kept_now = order[: round(rho * n)]
+            keep = round(rho * n)
+            best = set(sorted(range(n), key=lambda i: -q[i].item())[:keep])
+            starts = [sum(math.prod(shape) for shape in shapes[:j]) for j in range(len(shapes))]
+            tensors = [range(a, a + math.prod(shape)) for a, shape in zip(starts, shapes, strict=True)]
+            chosen = [sum(i in best for i in tensor) for tensor in tensors]
+            counts = whole([(a + b) / 2 for a, b in zip(chosen, erk(shapes, keep), strict=True)], keep)
             kept = torch.zeros(n, dtype=torch.bool)
-            kept[kept_now] = True
-            lam = max((q[i].item() for i in order[round(rho * n) :]), default=0.0)
             x = torch.zeros(n, dtype=torch.float64)
-            for i in kept_now:
-                x[i] = math.copysign(max(abs(v[i].item()) - (lam / w[i].item() if lam else 0.0), 0.0), v[i].item())
+            for tensor, count in zip(tensors, counts, strict=True):
+                order = sorted(tensor, key=lambda i: -q[i].item())
+                own = max((q[i].item() for i in order[count:]), default=0.0)
+                lam = max(lam, own)
+                for i in order[:count]:
+                    kept[i] = True
+                    x[i] = math.copysign(max(abs(v[i].item()) - (own / w[i].item() if own else 0.0), 0.0), v[i].item())
             delta = (v[kept].norm() / x.norm()).item()
             theta = x * delta
             if t == end:

@@ -31,8 +31,11 @@ class TargetDensity(Sparsifier):
         &\quad v_t = v_{t-1} - \text{step of the optimizer along } \nabla f(\theta_{t-1}) \cdot 1_S \\
         &\quad \omega = \hat s_t^{1/4}, \quad q = \omega |v_t|, \quad
             \rho_t = \rho + (1 - \rho) (1 - t / T_e)^3 \\
-        &\quad \lambda_t = \text{quantile of } q \text{ at } 1 - \rho_t, \quad S = \{ q > \lambda_t \} \\
-        &\quad x = \operatorname{sign}(v_t) \max(|v_t| - \lambda_t / \omega, 0), \qquad
+        &\quad k_j = \tfrac12 \bigl( \text{how many of the } \rho_t n \text{ highest } q \text{ lie in tensor } j
+            \; + \; \text{its share of } \rho_t n \text{ by ERK} \bigr) \\
+        &\quad \lambda_j = \text{the } (k_j + 1) \text{-th highest } q \text{ of tensor } j,
+            \quad S = \{ q > \lambda_j \} \\
+        &\quad x = \operatorname{sign}(v_t) \max(|v_t| - \lambda_j / \omega, 0), \qquad
             \theta_t = \frac{\| v_S \|_2}{\| x \|_2} x \\
         &\textbf{then: } S \text{ stays, the optimizer moves the weights in it} \\
         &\rule{110mm}{0.4pt}
@@ -59,7 +62,9 @@ class TargetDensity(Sparsifier):
             Default: None, which is "hard" for whole neurons and ``"n:m"`` and "soft" for the rest.
         metric: ``"adam"``, for optimisers that keep the second moment ``exp_avg_sq``; ``"none"`` for others: the
             score is then ``|v|``. Default: "adam".
-        allocation: ``"global"``, ``"uniform"`` or ``"erk"``, as in :class:`bregma.optim.Sparsifier`. Default: "global".
+        allocation: ``"global+erk"``, as in the equations, ``"global"``, ``"uniform"`` or ``"erk"``, as in
+            :class:`bregma.optim.Sparsifier`. Default: None, which is "global+erk" for single weights and "global" for
+            whole neurons and ``"n:m"``.
         neuron_floor: inputs that each output of each weight tensor keeps at least. Default: 0.
         layer_floor: share of each weight tensor, or of the neurons of each layer, that is kept at least. Default: 0.
         structure: what stays or goes as a whole. ``"weights"``; ``"neurons"``: hidden neurons, or channels, with all
@@ -72,7 +77,7 @@ class TargetDensity(Sparsifier):
         net: the network, needed for ``structure="neurons"`` and ``cost="synops"``. Default: None.
 
     Attributes:
-        lam: the present threshold, a float, the highest of all if layers or neurons have their own.
+        lam: the present threshold, a float; the highest of all, as layers, and neurons with a floor, have their own.
         delta: the present scale; above about 6 the network is being torn apart.
         density: share of the weights, or neurons, that the mask lets through now.
         frozen: whether the mask is final.
@@ -110,7 +115,7 @@ class TargetDensity(Sparsifier):
         every: int | None = None,
         prox: str | None = None,
         metric: str = "adam",
-        allocation: str = "global",
+        allocation: str | None = None,
         neuron_floor: int = 0,
         layer_floor: float = 0.0,
         structure: str | Sequence[Population] = "weights",
@@ -124,6 +129,8 @@ class TargetDensity(Sparsifier):
             raise ValueError("net must be given for cost 'synops', which measures how often its neurons fire")
         if prox is not None and prox not in maps.PROXES:
             raise ValueError(f"prox must be one of {', '.join(maps.PROXES)}, got {prox!r}")
+        if allocation is None:
+            allocation = "global+erk" if structure == "weights" else "global"
         super().__init__(
             optimizer,
             density,

@@ -35,7 +35,8 @@ class Sparsifier:
         ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: 0.75.
         every: steps from one mask to the next; the last one of the ramp is made exactly at its end.
         allocation: ``"global"``: the best scores anywhere in the network; ``"uniform"``: every tensor has the same
-            density; ``"erk"``: small tensors stay denser, see :func:`bregma.prox.thresholds.allocate`.
+            density; ``"erk"``: small tensors stay denser, see :func:`bregma.prox.thresholds.allocate`;
+            ``"global+erk"``: every tensor keeps the mean of what it has by ``"global"`` and by ``"erk"``.
         neuron_floor: inputs that each output of each weight tensor keeps at least.
         layer_floor: share of each weight tensor that is kept at least.
         structure: ``"weights"``, ``"neurons"``, ``"n:m"`` or populations; see :mod:`bregma.optim.structure`.
@@ -234,8 +235,8 @@ class Sparsifier:
             maps.fourth_root(state["exp_avg_sq"], scale, part)
         return omega
 
-    def select(self, score: Tensor, density: float) -> tuple[Tensor, Tensor]:
-        """Return the mask that leaves ``density`` of the units, and lam: what scores below it goes."""
+    def select(self, score: Tensor, density: float) -> Tensor:
+        """Return the mask that leaves ``density`` of the units."""
         return self.structure.select(score, self.structure.keep(density))
 
     def _views(self, flat: Tensor) -> list[Tensor]:

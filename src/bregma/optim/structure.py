@@ -15,7 +15,7 @@ from bregma.nn.populations import Part, Population, populations
 from bregma.optim import checks
 from bregma.prox import maps, structures, thresholds
 
-#: Mask, lam (broadcastable to the weights), and what `Structure.shrink` takes; all flat.
+#: Mask, lam (of each tensor or unit), and what `Structure.shrink` takes; all flat.
 Threshold = tuple[Tensor, Tensor, Tensor]
 
 
@@ -44,8 +44,8 @@ class Structure(ABC):
         """Return how many units a mask lets through."""
 
     @abstractmethod
-    def select(self, score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-        """Return the flat mask of the weights in the ``keep`` best units, and lam, () or one per unit."""
+    def select(self, score: Tensor, keep: int) -> Tensor:
+        """Return the flat mask of the weights in the ``keep`` best units."""
 
     @abstractmethod
     def threshold(self, score: Tensor, omega: Tensor, keep: int, prox: str) -> Threshold:
@@ -83,30 +83,46 @@ class Weights(Structure):
         """Count the marked weights."""
         return int(torch.count_nonzero(mask))
 
-    def select(self, score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-        """Return the mask and lam, () if floors and allocation allow, else one per weight."""
+    def select(self, score: Tensor, keep: int) -> Tensor:
+        """Return the mask of the ``keep`` weights that stay."""
+        return self._choose(score, keep)[0]
+
+    def threshold(self, score: Tensor, omega: Tensor, keep: int, prox: str) -> Threshold:
+        """Return mask, lam of each tensor and the thresholds ``lam / omega``, infinite for the weights that go."""
+        mask, lams = self._choose(score, keep)
+        for part, kept, lam in zip(self.views(omega), self.views(mask), lams, strict=True):
+            part.copy_(maps.cuts(part, kept, lam))
+        return mask, torch.stack([lam.max() for lam in lams]), omega
+
+    def shrink(self, dual: Tensor, cut: Tensor, prox: str, out: Tensor) -> Tensor:
+        """Return the proximal map of every weight for itself."""
+        return maps.PROXES[prox](dual, cut, out)
+
+    def _choose(self, score: Tensor, keep: int) -> tuple[Tensor, list[Tensor]]:
+        """Return the mask, and lam of each tensor: one number, or with floors one per output."""
         pinned = self._pinned(score)
         ranked = score if pinned is None else _ranked(score, pinned, keep)
         if self.allocation == "global":
             mask, lam = thresholds.top_mask(ranked, keep)
             lams = [lam] * len(self.weights)
         else:
-            counts = thresholds.allocate([w.shape for w in self.weights], keep, self.allocation, self.floors)
-            parts = [thresholds.top_mask(q.flatten(), k) for q, k in zip(self.views(ranked), counts, strict=True)]
+            pieces = zip(self.views(ranked), self._counts(ranked, keep), strict=True)
+            parts = [thresholds.top_mask(q.flatten(), count) for q, count in pieces]
             mask, lams = torch.cat([part for part, _ in parts]), [lam for _, lam in parts]
-        if self.allocation == "global" and pinned is None:
-            return mask, lam
-        rows = zip(self.views(score), self.views(mask), lams, strict=True)
-        return mask, torch.cat([self._lams(q, m, lam).expand_as(q).flatten() for q, m, lam in rows])
+        if pinned is not None:
+            rows = zip(self.views(score), self.views(mask), lams, strict=True)
+            lams = [self._lams(q, kept, lam) for q, kept, lam in rows]
+        return mask, lams
 
-    def threshold(self, score: Tensor, omega: Tensor, keep: int, prox: str) -> Threshold:
-        """Return mask, lam and the thresholds ``lam / omega`` of the weights, infinite for those that go."""
-        mask, lam = self.select(score, keep)
-        return mask, lam, maps.cuts(omega, mask, lam)
-
-    def shrink(self, dual: Tensor, cut: Tensor, prox: str, out: Tensor) -> Tensor:
-        """Return the proximal map of every weight for itself."""
-        return maps.PROXES[prox](dual, cut, out)
+    def _counts(self, ranked: Tensor, keep: int) -> list[int]:
+        """Return how many weights of each tensor stay."""
+        shapes = [w.shape for w in self.weights]
+        if self.allocation != "global+erk":
+            return thresholds.allocate(shapes, keep, self.allocation, self.floors)
+        anywhere, _ = thresholds.top_mask(ranked, keep)
+        chosen = [int(torch.count_nonzero(mask)) for mask in self.views(anywhere)]
+        erk = thresholds.allocate(shapes, keep, "erk", self.floors)
+        return thresholds.halfway(chosen, erk, [w.numel() for w in self.weights])
 
     def _pinned(self, score: Tensor) -> Tensor | None:
         """What the floors hold, flat; None without floors."""
@@ -159,8 +175,8 @@ class Neurons(Structure):
         super().__init__(weights)
         if not groups:
             raise ValueError("structure must name at least one population of hidden neurons, got none")
-        if allocation == "erk":
-            raise ValueError("allocation must be global or uniform for whole neurons, got 'erk'")
+        if allocation not in ("global", "uniform"):
+            raise ValueError(f"allocation must be global or uniform for whole neurons, got {allocation!r}")
         index = {id(w): i for i, w in enumerate(weights)}
         self.groups = groups
         self.scored = [[(index[id(p.parameter)], p) for p in g.parts if id(p.parameter) in index] for g in groups]
@@ -192,10 +208,10 @@ class Neurons(Structure):
             roots.append((squares / entries).sqrt_())
         return torch.cat(roots)
 
-    def select(self, score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-        """Return the mask of the weights and lam of the neurons, () or (units,)."""
-        alive, lam = self._select(self.norms(score), keep)
-        return self._spread(alive.to(score.dtype)) > 0, lam
+    def select(self, score: Tensor, keep: int) -> Tensor:
+        """Return the mask of the weights of the ``keep`` neurons that stay."""
+        alive, _ = self._select(self.norms(score), keep)
+        return self._spread(alive.to(score.dtype)) > 0
 
     def threshold(self, score: Tensor, omega: Tensor, keep: int, prox: str) -> Threshold:
         """Return mask, lam and the factor of every weight."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from bregma.prox import kernels
 
 #: How connections are shared out over the weight tensors.
-ALLOCATIONS = ("global", "uniform", "erk")
+ALLOCATIONS = ("global", "uniform", "erk", "global+erk")
 
 
 def cubic_ramp(progress: float, density: float) -> float:
@@ -95,13 +95,22 @@ def allocate(
         return [min(max(scale * share, low), size) for share, low, size in zip(shares, lowest, sizes, strict=True)]
 
     below, above = 0.0, max(size / share for size, share in zip(sizes, shares, strict=True))
-    for _ in range(200):  # bisection: the sum grows with the scale, and 200 halvings exhaust a float
-        middle = (below + above) / 2
+    while below < (middle := (below + above) / 2) < above:  # bisection down to neighbouring floats
         below, above = (middle, above) if sum(counts(middle)) < total else (below, middle)
     return _whole(counts(above), total, sizes)
 
 
-def _whole(counts: list[float], total: int, sizes: list[int]) -> list[int]:
+def halfway(a: Sequence[int], b: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """Return the mean of two ways to share out one number of connections, in whole numbers with the same sum.
+
+    Example:
+        >>> halfway([9, 1, 0], [2, 4, 4], sizes=[20, 4, 6])
+        [6, 2, 2]
+    """
+    return _whole([(one + other) / 2 for one, other in zip(a, b, strict=True)], sum(a), sizes)
+
+
+def _whole(counts: Sequence[float], total: int, sizes: Sequence[int]) -> list[int]:
     """Round to whole numbers with the sum ``total``: down, then one more where the most was cut off."""
     whole = [math.floor(count) for count in counts]
     order = sorted(range(len(counts)), key=lambda i: whole[i] - counts[i])

@@ -31,7 +31,7 @@ class STR(Sparsifier):
         lr_s: step size of s, > 0. Default: 0.1.
         start: s at the beginning; ``sigmoid(start)`` is the first threshold. Default: -10.
         ramp_end: share of the steps before the cut. Default: 0.75.
-        allocation: of the cut: ``"global"``, ``"uniform"`` or ``"erk"``. Default: "global".
+        allocation: of the cut: ``"global"``, ``"uniform"``, ``"erk"`` or ``"global+erk"``. Default: "global".
         neuron_floor: inputs that each output of each weight tensor keeps. Default: 0.
         layer_floor: share of each weight tensor that is kept at least. Default: 0.
 
@@ -98,7 +98,7 @@ class STR(Sparsifier):
         if not self.frozen:
             self._write(self.dual)
             return
-        self.mask = self.select(self.dual.abs(), self.target)[0]
+        self.mask = self.select(self.dual.abs(), self.target)
         self._write(self.dual)
         self.dual = None
 

@@ -20,7 +20,7 @@ class L1Pruning(OneShotPruning):
         total_steps: optimiser steps of the whole training.
         lam: weight of the penalty, >= 0. Default: 1e-4.
         ramp_end: share of the steps before the cut. Default: 0.75.
-        allocation: ``"global"``, ``"uniform"`` or ``"erk"``. Default: "global".
+        allocation: ``"global"``, ``"uniform"``, ``"erk"`` or ``"global+erk"``. Default: "global".
         neuron_floor: inputs that each output of each weight tensor keeps. Default: 0.
         layer_floor: share of each weight tensor that is kept at least. Default: 0.
 
@@ -75,7 +75,7 @@ class ProxPruning(L1Pruning):
         total_steps: optimiser steps of the whole training.
         lam: weight of the penalty, >= 0. Default: 0.1.
         ramp_end: share of the steps before the cut. Default: 0.75.
-        allocation: ``"global"``, ``"uniform"`` or ``"erk"``. Default: "global".
+        allocation: ``"global"``, ``"uniform"``, ``"erk"`` or ``"global+erk"``. Default: "global".
         neuron_floor: inputs that each output of each weight tensor keeps. Default: 0.
         layer_floor: share of each weight tensor that is kept at least. Default: 0.
 

@@ -26,7 +26,7 @@ class MagnitudePruning(Sparsifier):
         ramp_end: share of the steps after which the mask is frozen. Default: 0.75.
         every: steps from one pruning to the next. Default: 5.
         metric: ``"none"`` or ``"adam"``. Default: "none", which is what the paper does.
-        allocation: ``"global"``, ``"uniform"`` or ``"erk"``. Default: "global".
+        allocation: ``"global"``, ``"uniform"``, ``"erk"`` or ``"global+erk"``. Default: "global".
         neuron_floor: inputs that each output of each weight tensor keeps. Default: 0.
         layer_floor: share of each weight tensor that is kept at least. Default: 0.
         structure: what goes as a whole, e.g. ``"neurons"``. Default: "weights".
@@ -80,7 +80,7 @@ class MagnitudePruning(Sparsifier):
     def _after(self) -> None:
         if self.due():
             self.mask_weights()  # a moment that fades must not wake a pruned weight
-            self.mask = self.select(self.scores(self._gathered(), self._metric), self.scheduled_density())[0]
+            self.mask = self.select(self.scores(self._gathered(), self._metric), self.scheduled_density())
         self.mask_weights()
 
 
@@ -93,7 +93,7 @@ class OneShotPruning(MagnitudePruning):
         total_steps: optimiser steps of the whole training, fine-tuning included.
         ramp_end: share of the steps before the cut. Default: 0.75.
         metric: ``"none"`` or ``"adam"``. Default: "none".
-        allocation: ``"global"``, ``"uniform"`` or ``"erk"``. Default: "global".
+        allocation: ``"global"``, ``"uniform"``, ``"erk"`` or ``"global+erk"``. Default: "global".
         neuron_floor: inputs that each output of each weight tensor keeps. Default: 0.
         layer_floor: share of each weight tensor that is kept at least. Default: 0.
 

@@ -53,7 +53,7 @@ class _Rewiring(Sparsifier):
         self.grown = 0
         self._seed = seed
         self._candidates: Tensor | None = None  # growth scores, between the two hooks of a step that rewires
-        self.mask = self.select(self._random(), density)[0]
+        self.mask = self.select(self._random(), density)
         self.scale()
 
     @torch.no_grad()
