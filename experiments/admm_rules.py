@@ -1,10 +1,10 @@
 """The consistent solver's target rules, three and six hidden layers deep, and a density: `experiments/admm_rules.py`.
 
 Simulated N-MNIST: MNIST's first images before bregma's event camera, pooled to 2 x 17 x 17 pixels, 30 steps of 10 ms,
-a pixel's event or none. Hidden layers of 128 neurons, 4,000 images to train on, 160 mini-batches of 200, a ridge
-of 0.1, defaults otherwise. Some of those defaults (mirroring, margins, sparse steps) were chosen on the same test images with seed 0.
-All accuracies are those of true forward passes on MNIST's first 2,000 test images, at the end of training. ``rates``
-are the mean firing rates of the hidden layers on 200 of the training images.
+a pixel's event or none. Hidden layers of 128 neurons, 4,000 images to train on, 160 mini-batches of 200, a ridge of
+0.1, defaults otherwise. Some of those defaults (mirroring, margins, sparse steps) were chosen on the same test images
+with seed 0. All accuracies are those of true forward passes on MNIST's first 2,000 test images, at the end of training.
+``rates`` are the mean firing rates of the hidden layers on 200 of the training images.
 
 Appends a row per run to results/admm_rules.jsonl and leaves out runs that are there. Six minutes of one thread.
 """

@@ -46,6 +46,19 @@ def test_top_mask_is_exact_ties_or_not(score, data):
         assert torch.equal(mask[equal], mask[equal].sort(descending=True).values)  # the first of equals stay
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(st.data())
+@quick
+def test_the_kernel_finds_the_kth_smallest(dtype, data):
+    width = torch.finfo(dtype).bits
+    number = st.floats(width=width, allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf])
+    values = data.draw(st.lists(number, min_size=1, max_size=40))
+    k = data.draw(st.integers(1, len(values)))
+    found = th._kth_smallest(torch.tensor(values, dtype=dtype), k)
+    assert found.dtype == dtype
+    assert found.item() == sorted(values)[k - 1]
+
+
 @given(shapes, st.sampled_from(["uniform", "erk"]), st.data())
 @quick
 def test_allocation_adds_up_within_sizes_and_floors(shapes, how, data):

@@ -110,6 +110,47 @@ def mark_equal(score: Array, lam: float, missing: int, mask: Array) -> None:
 
 
 @kernel
+def _in_order(bits: int, sign: np.uint64) -> np.uint64:
+    """Bits of a floating-point number as an unsigned integer that is larger for a larger number."""
+    word = np.uint64(bits)
+    return (sign << np.uint64(1)) - np.uint64(1) - word if word & sign else word | sign
+
+
+@kernel
+def kth_smallest(bits: Array, k: int, places: Array) -> int:
+    """Where the k-th smallest (from 1) of numbers is: digit by digit from the highest, as radix sort does.
+
+    Args:
+        bits: of the numbers, unsigned, none of them NaN.
+        k: see above.
+        places: as long as ``bits``, for those that share the digits found so far.
+    """
+    count, shift = bits.size, 8 * bits.itemsize
+    sign = np.uint64(1) << np.uint64(shift - 1)
+    for i in range(count):
+        places[i] = i
+    while shift > 0 and count > 1:
+        width = min(11, shift)
+        shift -= width
+        low, ones = np.uint64(shift), np.uint64((1 << width) - 1)
+        histogram = np.zeros(1 << width, np.int64)
+        for i in range(count):
+            histogram[np.intp((_in_order(bits[places[i]], sign) >> low) & ones)] += 1
+        digit = 0
+        while histogram[digit] < k:
+            k -= histogram[digit]
+            digit += 1
+        kept = 0
+        for i in range(count):
+            place = places[i]
+            if np.intp((_in_order(bits[place], sign) >> low) & ones) == digit:
+                places[kept] = place
+                kept += 1
+        count = kept
+    return places[0]  # type: ignore[no-any-return]
+
+
+@kernel
 def keep(values: Array, mask: Array) -> None:
     """Set to zero what the mask does not mark, in place."""
     zero = values.dtype.type(0)
