@@ -54,7 +54,7 @@ def architecture(row: dict[str, Any], train: Recordings) -> Architecture:
 
 
 def contestant(setting: dict[str, Any], network: Architecture, weights: list[torch.Tensor]) -> Contestant:
-    options = {key: value for key, value in setting.items() if key not in ("kind", "batch", "shift", "reserve")}
+    options = {key: value for key, value in setting.items() if key not in ("kind", "batch", "shift")}
     made: Contestant = KINDS[setting["kind"]](network, weights, **options)
     return made
 
@@ -100,8 +100,7 @@ def run_row(name: str, seed: int, options: Any, done: set[str]) -> list[dict[str
         warm = contestant(setting, network, weights)  # kernels compile off the clock
         warm.step(*next(Batches(train, setting["batch"], 0)), 0.0)
         batches = Batches(train, setting["batch"], seed, setting.get("shift", 0))
-        learning = row["seconds"] - setting.get("reserve", 0)
-        runners[method] = Runner(contestant(setting, network, weights), batches, learning)
+        runners[method] = Runner(contestant(setting, network, weights), batches, row["seconds"])
     race(runners, row["marks"], measured)
     shared = {"hidden": row["hidden"], "training_samples": len(train), "budget_seconds": row["seconds"]}
     shared |= {"command": f"python experiments/admm_consistent.py run --rows {name}", "versions": versions()}

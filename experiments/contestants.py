@@ -5,8 +5,7 @@ subtraction) without bias, Gaussian weights scaled so that 15 % of the spikes ar
 traces. A contestant takes batches and knows which share of its time has passed.
 """
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,9 +31,6 @@ class Contestant(Protocol):
 
     def step(self, x: Tensor, labels: Tensor, share: float) -> None:
         """Learn from frames (T, B, n) and labels (B,), with the given share of the time behind."""
-
-    def settle(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
-        """What there is to do, on the clock, when the time for learning is over: nothing by default."""
 
     def scores(self, x: Tensor) -> Tensor:
         """Class scores (B, classes) of a true forward pass."""
@@ -99,7 +95,7 @@ def read(spikes: Tensor, readout: str) -> Tensor:
     return torch.einsum("t,tbn->bn", kernel(len(spikes), readout), spikes)
 
 
-class Gradient(Contestant):
+class Gradient:
     """Surrogate-gradient training with bregma's layers and Adam.
 
     Args:
@@ -158,7 +154,7 @@ class Gradient(Contestant):
         return self.output(x)
 
 
-class Control(Contestant):
+class Control:
     """Random hidden weights and a readout by ridge regression over all batches it saw."""
 
     def __init__(self, network: Architecture, weights: Sequence[Tensor], readout: str = "last") -> None:
@@ -183,7 +179,7 @@ class Control(Contestant):
         return read(self.network.spikes(x, self.weights), self.kind) @ readout
 
 
-class Consistent(Contestant):
+class Consistent:
     """The consistent solver of ADMM on mini-batches.
 
     Args:
@@ -191,7 +187,6 @@ class Consistent(Contestant):
         weights: of the hidden layers at the start.
         schedule: of the steps, see `falling`.
         rule: name of the rule for the membranes, and its options.
-        refresh: batches that the readout is fitted to in the end; with 0 it stays that of the running sums.
         **settings: of `ConsistentSettings`.
     """
 
@@ -202,12 +197,10 @@ class Consistent(Contestant):
         *,
         schedule: str = "linear",
         rule: tuple[str, dict[str, Any]] = ("window", {}),
-        refresh: int = 0,
         **settings: Any,
     ) -> None:
         self.settings = ConsistentSettings(rule=RULES[rule[0]](**rule[1]), **settings)
         self.solver, self.schedule, self.classes = network.solver(self.settings), schedule, network.classes
-        self.refresh = refresh
         features = self.solver.neurons[-1]
         self.solver.resume([*weights, torch.zeros(network.classes, features)], 0)
 
@@ -215,13 +208,6 @@ class Consistent(Contestant):
         """One iteration."""
         size = self.settings.step * min(1.0, (share + 1e-3) / 0.01) * falling(self.schedule, share)
         self.solver.step(x, F.one_hot(labels, self.classes).float(), share=size)
-
-    def settle(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
-        """Fit the readout to the hidden layers as they are now."""
-        if self.refresh:
-            drawn = itertools.islice(batches, self.refresh)
-            parts = ((x, F.one_hot(labels, self.classes).float(), None) for x, labels in drawn)
-            self.solver.weights[-1], _ = self.solver.refreshed(parts)
 
     def scores(self, x: Tensor) -> Tensor:
         """Class scores (B, classes) of a true forward pass."""

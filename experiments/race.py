@@ -1,6 +1,6 @@
 """Training by the clock: contestants take turns on one core, and each is measured after the same CPU seconds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import process_time
 from typing import Any
@@ -17,7 +17,7 @@ from bregma.data import shift_frames
 EVALUATION_BATCH = 500
 
 
-class Batches(Iterator[tuple[Tensor, Tensor]]):
+class Batches:
     """Endless random batches of recordings, each epoch in a new order; with `shift`, moved by up to as many pixels."""
 
     def __init__(self, data: Recordings, size: int, seed: int, shift: int = 0) -> None:
@@ -39,7 +39,7 @@ class Batches(Iterator[tuple[Tensor, Tensor]]):
 
 @dataclass
 class Runner:
-    """A contestant with its batches, its clock, and the CPU seconds it has for learning."""
+    """A contestant with its batches and its clock."""
 
     contestant: Contestant
     batches: Batches
@@ -49,19 +49,13 @@ class Runner:
     curve: list[dict[str, Any]] = field(default_factory=list)
 
     def run_until(self, seconds: float) -> None:
-        """Train until the clock shows so many CPU seconds, or the time for learning is over."""
-        while self.seconds < min(seconds, self.budget):
+        """Train until the clock shows so many CPU seconds."""
+        while self.seconds < seconds:
             begin = process_time()
             x, labels = next(self.batches)
             self.contestant.step(x, labels, min(self.seconds / self.budget, 1.0))
             self.seconds += process_time() - begin
             self.steps += 1
-
-    def settle(self) -> None:
-        """What the contestant does in the end."""
-        begin = process_time()
-        self.contestant.settle(self.batches)
-        self.seconds += process_time() - begin
 
 
 def accuracy(contestant: Contestant, part: Recordings) -> float:
@@ -83,9 +77,6 @@ def race(
             now = min(now + turn, mark)
             for runner in runners.values():
                 runner.run_until(now)
-        if mark == marks[-1]:
-            for runner in runners.values():
-                runner.settle()
         for name, runner in runners.items():
             begin = process_time()
             measured = {key: round(accuracy(runner.contestant, part), 5) for key, part in parts.items()}
