@@ -25,7 +25,7 @@ LABELS = {
 PANELS = {
     "3 hidden layers of 256": ("depth3", "dithered3"),
     "6 hidden layers of 256": ("depth6",),
-    "2 convolutions, 16 and 32 maps": ("convolutional",),
+    "2 convolutions, 16 and 32 maps": ("convolutional-tuned",),
 }
 
 
@@ -59,7 +59,7 @@ def draw(axis: Axes, rows: list[dict[str, Any]]) -> None:
         axis.fill_between(seconds, errors.min(0), errors.max(0), color=color, alpha=0.2, linewidth=0)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.xaxis.set_major_locator(FixedLocator([2, 4, 8, 16, 32, 64]))
+    axis.xaxis.set_major_locator(FixedLocator([2, 4, 8, 16, 32, 64, 128]))
     axis.yaxis.set_major_locator(FixedLocator([1, 1.5, 2, 3, 5, 10, 20, 50]))
     for dimension in (axis.xaxis, axis.yaxis):
         dimension.set_minor_locator(NullLocator())

@@ -24,6 +24,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "control": {"kind": "control", "batch": 256, "readout": "mean"},
 }
 
+CONVOLUTIONS = [
+    {"channels": 16, "kernel": 5, "stride": 2, "padding": 2},
+    {"channels": 32, "kernel": 3, "stride": 2, "padding": 1},
+]
+NARROW = [{"channels": 16, "kernel": 5, "stride": 2}, {"channels": 32, "kernel": 3}]
+
 #: Name of a row: hidden layers (neurons, or the options of a convolution or of a recurrent layer), CPU seconds of each
 #: method, marks at which it is measured, and methods, each with what differs from its settings above. "data" names
 #: spoken digits instead of N-MNIST.
@@ -118,26 +124,10 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "control6": {"hidden": [256] * 6, "seconds": 8, "marks": [8], "methods": {"control": {}}},
     "convolutional": {
-        "hidden": [
-            {"channels": 16, "kernel": 5, "stride": 2, "padding": 2},
-            {"channels": 32, "kernel": 3, "stride": 2, "padding": 1},
-        ],
+        "hidden": CONVOLUTIONS,
         "seconds": 64,
         "marks": [8, 16, 32, 64],
         "methods": {"consistent": {"batch": 128}, "gradient": {}},
-    },
-    "tune-convolutional": {
-        "hidden": [
-            {"channels": 16, "kernel": 5, "stride": 2, "padding": 2},
-            {"channels": 32, "kernel": 3, "stride": 2, "padding": 1},
-        ],
-        "seconds": 16,
-        "marks": [16],
-        "methods": {
-            "consistent": {"batch": 128},
-            "consistent step 0.02": {"batch": 128, "step": 0.02},
-            "consistent ridge 1": {"batch": 128, "ridge": 1.0},
-        },
     },
     # What more time brings, and a larger ridge with it: see "tune-ridge".
     "depth3-long": {
@@ -166,13 +156,44 @@ ROWS: dict[str, dict[str, Any]] = {
         "methods": {"consistent dithered": {"ridge": 1.0, "rule": ("dithered", {})}},
     },
     "convolutional-long": {
-        "hidden": [
-            {"channels": 16, "kernel": 5, "stride": 2, "padding": 2},
-            {"channels": 32, "kernel": 3, "stride": 2, "padding": 1},
-        ],
+        "hidden": CONVOLUTIONS,
         "seconds": 320,
         "marks": [64, 160, 320],
         "methods": {"consistent": {"batch": 128}, "gradient": {}},
+    },
+    "tune-convolutional-gradient": {
+        "hidden": CONVOLUTIONS,
+        "seconds": 40,
+        "marks": [20, 40],
+        "methods": {
+            "gradient": {},
+            "gradient lr 0.008": {"lr": 8e-3},
+            "gradient lr 0.008 batch 64": {"lr": 8e-3, "batch": 64},
+            "gradient slope 5": {"slope": 5.0},
+        },
+    },
+    "tune-convolutional-narrow": {
+        "hidden": NARROW,
+        "seconds": 40,
+        "marks": [20, 40],
+        "methods": {
+            "consistent hinge": {"batch": 128, "loss": "squared_hinge"},
+            "consistent squared error": {"batch": 128},
+            "consistent hinge batch 64": {"batch": 64, "loss": "squared_hinge"},
+            "gradient lr 0.008 batch 64": {"lr": 8e-3, "batch": 64},
+            "gradient lr 0.008 batch 32": {"lr": 8e-3, "batch": 32},
+            "gradient lr 0.004 batch 64": {"batch": 64},
+            "gradient lr 0.004 batch 32": {"batch": 32},
+        },
+    },
+    "convolutional-tuned": {
+        "hidden": NARROW,
+        "seconds": 120,
+        "marks": [15, 30, 60, 120],
+        "methods": {
+            "consistent": {"batch": 128, "loss": "squared_hinge"},
+            "gradient": {"batch": 32},
+        },
     },
     "tune-speech": {
         "data": "shd_synth_train.h5.gz",
@@ -213,6 +234,17 @@ ROWS: dict[str, dict[str, Any]] = {
             "consistent ridge 10": {"batch": 100, "readout_decay": 0.97, "ridge": 10.0},
             "consistent both ridges": {"batch": 100, "readout_decay": 0.97, "ridge": 1.0, "readout_ridge": 0.1},
         },
+    },
+    # What a spike's gain through its own layer counts (`Recurrent.feedback`).
+    **{
+        f"tune-speech-feedback-{share}": {
+            "data": "shd_synth_train.h5.gz",
+            "hidden": [{"neurons": 128, "feedback": share}],
+            "seconds": 8,
+            "marks": [8],
+            "methods": {"consistent": {"batch": 100, "readout_decay": 0.97, "ridge": 10.0}},
+        }
+        for share in (0.1, 0.3, 1.0)
     },
     "speech": {
         "data": "shd_synth_train.h5.gz",

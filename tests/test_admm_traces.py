@@ -10,7 +10,7 @@ from reference import consistent as reference
 
 from bregma.admm import Constants
 from bregma.admm.losses import LOSSES
-from bregma.admm.readout import fit, working_targets
+from bregma.admm.readout import fit, refit, working_targets
 from bregma.admm.statistics import Statistics
 from bregma.admm.targets import SOFTEN, Dithered, Flips, Window
 from bregma.admm.traces import (
@@ -153,11 +153,17 @@ def test_weights_step_has_zero_gradient():
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 @pytest.mark.parametrize("weighted", [False, True])
-def test_readout_has_zero_gradient(name, weighted):
+@pytest.mark.parametrize("parts", [False, True])
+def test_readout_has_zero_gradient(name, weighted, parts):
     f, loss = draw(40, 6), LOSSES[name]()
     y = torch.eye(3).double()[torch.arange(40) % 3]
     weight = 0.5 + torch.rand(40, generator=torch.Generator().manual_seed(2)).double() if weighted else None
-    w = fit(f, y, loss, 0.3, weight, leave_one_out=False).weight.requires_grad_()
+    if parts:
+        pieces = [None] * 2 if weight is None else weight.split(25)
+        w, _ = refit(list(zip(f.split(25), y.split(25), pieces, strict=True)), torch.zeros(3, 6).double(), loss, 0.3)
+    else:
+        w = fit(f, y, loss, 0.3, weight, leave_one_out=False).weight
+    w.requires_grad_()
     scale = torch.ones(40).double() if weight is None else weight
     mu = 0.3 * float((scale * f.square().sum(1)).sum()) / 6
     total = (scale * loss.each(f @ w.T, y)).sum() + loss.curvature / 2 * mu * w.square().sum()

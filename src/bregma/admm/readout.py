@@ -124,13 +124,19 @@ def refit(
         (tensor([[0.5000, 0.0000],
                 [0.0000, 0.5000]]), 0.25)
     """
-    readout = start
-    for _ in range(1 if isinstance(loss, SquaredError) else _REFIT_ROUNDS):
-        total = Statistics.empty(start.shape[1], len(start))
+    total = Statistics.empty(start.shape[1], len(start))
+    for f, y, weight in parts:
+        total.merge(Statistics.of(f, working_targets(loss, f @ start.T, y), weight))
+    workers.sum(list(total.tensors().values()))
+    factor = cholesky(total.gram, total.shift(ridge))
+    readout = torch.cholesky_solve(total.cross, factor).T.to(start.dtype)
+    for _ in range(0 if isinstance(loss, SquaredError) else _REFIT_ROUNDS - 1):
+        cross = torch.zeros_like(total.cross)
         for f, y, weight in parts:
-            total.merge(Statistics.of(f, working_targets(loss, f @ readout.T, y), weight))
-        workers.sum(list(total.tensors().values()))
-        readout = total.solve(ridge).to(start.dtype)
+            aim = working_targets(loss, f @ readout.T, y).double()
+            cross += f.double().T @ (aim if weight is None else aim * weight.double()[:, None])
+        workers.sum([cross])
+        readout = torch.cholesky_solve(cross, factor).T.to(start.dtype)
     value = torch.zeros(2, dtype=torch.float64)
     for f, y, weight in parts:
         weights = f.new_ones(len(f)) if weight is None else weight
