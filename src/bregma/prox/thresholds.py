@@ -95,9 +95,8 @@ def allocate(
         return [min(max(scale * share, low), size) for share, low, size in zip(shares, lowest, sizes, strict=True)]
 
     # The sum grows with the scale, linearly from one point where a tensor leaves its floor or is full to the next.
-    points = sorted(
-        {0.0, *(edge / share for share, *edges in zip(shares, lowest, sizes, strict=True) for edge in edges)}
-    )
+    edges = [edge / share for share, *both in zip(shares, lowest, sizes, strict=True) for edge in both]
+    points = sorted({0.0, *edges})
     sums = [math.fsum(counts(point)) for point in points]
     k = min(max(1, bisect.bisect_left(sums, total)), len(points) - 1)
     (below, above), (less, more) = points[k - 1 : k + 1], sums[k - 1 : k + 1]
