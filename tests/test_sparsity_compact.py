@@ -119,6 +119,7 @@ def test_the_network_itself_is_not_changed_and_a_dense_one_stays_whole():
     bregma.compact(net)
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]), name
+    torch.manual_seed(0)  # of other random weights three in a hundred leave a neuron that cannot fire
     assert sizes(bregma.compact(SpikingMLP(4, (5, 5), 2, recurrent=True))) == [5, 5]
 
 
