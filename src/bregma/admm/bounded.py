@@ -28,7 +28,6 @@ from torch import Tensor
 from bregma.admm.consistent import ConsistentADMM
 from bregma.admm.readout import working_targets
 from bregma.admm.statistics import Statistics
-from bregma.admm.sweep import Activity
 from bregma.admm.traces import trace
 
 _LEAST = 1e-30  # norm of a sample that counts as zero
@@ -102,29 +101,14 @@ def layers(solver: ConsistentADMM, x: Tensor, y: Tensor, clip: float) -> dict[st
     none = solver.layer_sums(solver.run(solver.begin(x[:, :0])), y[:0])
     activity = solver.run(solver.begin(x))
     sums: dict[str, Bounded] = {}
-    for k, d in _displacements(solver, activity, y):
+    nothing = reversed(list(enumerate(activity.membranes)))  # of a client without samples: zeros of the right shape
+    for k, d in solver.displacements(activity, y) if len(y) else nothing:
         a, bound = activity.spikes[k], 1.0 if clip < math.inf else math.inf
         sums[f"layer.{k}.cross"] = Bounded(_scaled_sum(d, a, bound), bound)
         if len(none[k].gram):
             traces = trace(a, solver.settings.constants.decay)
             sums[f"layer.{k}.gram"] = Bounded(_scaled_sum(traces, traces, bound), bound)
     return sums
-
-
-def _displacements(solver: ConsistentADMM, activity: Activity, y: Tensor) -> list[tuple[int, Tensor]]:
-    """Filtered displacements (T, B, m) of each hidden layer, from the last: those of `bregma.admm.sweep`."""
-    if not len(y):
-        return [(k, z) for k, z in enumerate(activity.membranes)][::-1]
-    settings, found = solver.settings, []
-    residual = solver.loss.residual(activity.features @ solver.weights[-1].T, y)
-    g, kappa = (residual @ solver.weights[-1])[None], activity.kappa
-    for k in reversed(range(len(solver.synapses))):
-        synapses, weight, z = solver.synapses[k], solver.weights[k], activity.membranes[k]
-        d = synapses.reverse(settings.rule, g, kappa, z, weight, settings.constants, (0.0, 0.0))
-        found.append((k, d))
-        if k:
-            g, kappa = synapses.back(d, weight), torch.ones_like(kappa)
-    return found
 
 
 def _scaled_sum(u: Tensor, v: Tensor, bound: float) -> Tensor:

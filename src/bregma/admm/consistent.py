@@ -19,7 +19,7 @@ the inverse Gram matrix of the layer's input traces; with the two others no deri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,6 +157,11 @@ class ConsistentADMM(TrueNetwork):
         if weight is not None:
             residual = residual * weight[:, None].to(residual)
         return self._sweep.sums(self.weights, activity, residual, self.iteration)
+
+    def displacements(self, activity: Activity, y: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Number of each hidden layer, from the last, and the filtered displacements (T, B, n) that its sums are of."""
+        residual = self.loss.residual(activity.features @ self.weights[-1].T, y)
+        return self._sweep.displacements(self.weights, activity, residual)
 
     def take_layers(self, new: Sequence[Statistics], share: float | None = None) -> None:
         """Move the hidden layers by sums over all samples of a mini-batch; ``share`` as for `step`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,19 +79,33 @@ class Sweep:
         due, s = self._due(iteration), self._settings
         if not len(residual):  # a worker without samples
             return [_nothing(synapses.shape, now) for synapses, now in zip(self._synapses, due, strict=True)]
-        g, kappa = (residual @ weights[-1])[None], activity.kappa
         found: list[Statistics] = []
-        for layer in reversed(range(len(self._synapses))):
-            synapses, weight = self._synapses[layer], weights[layer]
-            a, own, z = activity.spikes[layer], activity.spikes[layer + 1], activity.membranes[layer]
-            cuts = self._cuts(g, kappa, z) if s.rule.sampled else (0.0, 0.0)
-            d = synapses.reverse(s.rule, g, kappa, z, weight, s.constants, cuts)
+        for layer, d in self.displacements(weights, activity, residual):
+            synapses, a, own = self._synapses[layer], activity.spikes[layer], activity.spikes[layer + 1]
             cross = synapses.sums(d, a, own)
             gram = synapses.gram(a, own, s.constants.decay) if due[layer] else cross.new_empty(0, 0)
             found.append(Statistics(gram, cross, cross.new_tensor(synapses.count(a))))
+        return found[::-1]
+
+    def displacements(
+        self, weights: Sequence[Tensor], activity: Activity, residual: Tensor
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Number of each hidden layer, from the last to the first, and its filtered displacements (T, B, n).
+
+        Args:
+            weights: of all layers, the readout's last.
+            activity: of the true network.
+            residual: what the readout should change by (B, classes), B >= 1.
+        """
+        s = self._settings
+        g, kappa = (residual @ weights[-1])[None], activity.kappa
+        for layer in reversed(range(len(self._synapses))):
+            synapses, weight, z = self._synapses[layer], weights[layer], activity.membranes[layer]
+            cuts = self._cuts(g, kappa, z) if s.rule.sampled else (0.0, 0.0)
+            d = synapses.reverse(s.rule, g, kappa, z, weight, s.constants, cuts)
+            yield layer, d
             if layer:
                 g, kappa = synapses.back(d, weight), torch.ones_like(kappa)
-        return found[::-1]
 
     def moves(self, sums: Sequence[Statistics], keep: float, masks: Sequence[Tensor] | None = None) -> list[Tensor]:
         """What each hidden layer's weights should change by, up to a factor.
