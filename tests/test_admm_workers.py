@@ -188,8 +188,8 @@ def test_bytes_are_those_of_the_cost_model():
     solver.step()  # which sends the Gram matrix of the data, once
     before = workers.sent
     solver.step()
-    hidden = sum(m * n + n * n for n, m in itertools.pairwise(sizes[1:]))
-    assert workers.sent - before == 8 * (active * sizes[1] + hidden)
+    hidden = sum(m * n + n * n + 1 for n, m in itertools.pairwise(sizes[1:]))
+    assert workers.sent - before == 8 * (active * sizes[1] + 1 + hidden)
 
     workers = Counting()
     solver = ConsistentADMM(sizes[1:-1], INPUTS, CLASSES, seed=1, dtype=torch.float64, workers=workers)

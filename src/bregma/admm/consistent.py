@@ -30,7 +30,7 @@ from bregma.admm.consistent_settings import ConsistentSettings
 from bregma.admm.layers import Layer
 from bregma.admm.losses import LOSSES
 from bregma.admm.readout import Fit, fit, refit, working_targets
-from bregma.admm.statistics import Statistics
+from bregma.admm.statistics import Statistics, sum_over
 from bregma.admm.steps import Hidden, Steps
 from bregma.admm.sweep import Activity, Sweep
 from bregma.admm.true_network import TrueNetwork
@@ -118,10 +118,10 @@ class ConsistentADMM(TrueNetwork):
             self._adopt(self._point)
         activity = self.run(x)
         readout = self.readout_sums(activity, y, weight)
-        self._sum([readout])
+        sum_over(self._workers, [readout])
         self.take_readout(readout)
         layers = self.layer_sums(activity, y, weight)
-        self._sum(layers)
+        sum_over(self._workers, layers)
         self.take_layers(layers, share)
 
     @torch.no_grad()
@@ -184,7 +184,7 @@ class ConsistentADMM(TrueNetwork):
         """
         here = self._at(x, y, weight)
         layers = self._sweep.sums(self.weights, here.activity, here.fit.residual, None)
-        self._sum(layers)
+        sum_over(self._workers, layers)
         moves = self._sweep.moves(layers, 0.0, self._masks())
         start, size = self._hidden, self.step_size
         for _ in range(_HALVINGS + 1):
@@ -242,7 +242,7 @@ class ConsistentADMM(TrueNetwork):
         """Running statistics start with what full-batch descent saw last."""
         f, (_, y, weight) = point.activity.features, point.data
         self._readout = Statistics.of(f, working_targets(self.loss, f @ self.weights[-1].T, y), weight)
-        self._sum([self._readout])
+        sum_over(self._workers, [self._readout])
 
     def _solve_readout(self) -> None:
         self.weights[-1] = self._readout.solve(self.settings.readout_ridge).to(self.dtype)
@@ -261,10 +261,6 @@ class ConsistentADMM(TrueNetwork):
         _, y, weight = data
         readout = fit(activity.features, y, self.loss, s.readout_ridge, weight, s.leave_one_out, self._workers)
         return _Point(data, activity, readout)
-
-    def _sum(self, parts: Sequence[Statistics]) -> None:
-        """Over all workers, in one message."""
-        self._workers.sum([tensor for part in parts for tensor in part.tensors().values()])
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on bit by bit, copied."""

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bregma.admm.products import times
+from bregma.admm.statistics import SharedFit, Statistics
 from bregma.admm.systems import box_minimum
-from bregma.admm.updates import cholesky, solve_gram
+from bregma.admm.updates import cholesky
 from bregma.admm.workers import ALONE, Workers
 
 _ROWS = 512  # frames unfolded at a time
@@ -132,8 +133,8 @@ class ConvolutionInputs:
     """
 
     def __init__(self, a: Tensor, correlation: Correlation, fixed: bool = False, workers: Workers = ALONE) -> None:
-        self._rows, self._map, self._fixed, self._workers = a.view(-1, a.shape[-1]), correlation, fixed, workers
-        self._gram: Tensor | None = None
+        self._rows, self._map = a.view(-1, a.shape[-1]), correlation
+        self._shared = SharedFit(fixed, workers)
 
     def drive(self, weight: Tensor, out: Tensor) -> Tensor:
         """``W a`` (T, B, m), written to ``out``."""
@@ -145,18 +146,17 @@ class ConvolutionInputs:
     def fit(self, sums: Tensor, ridge: float) -> Tensor:
         """Least squares of ``sums`` (T, B, m) on the patches, summed in float64."""
         channels, size = self._map.weight_shape
-        product = sums.new_zeros((channels, size), dtype=torch.float64)
-        gram = sums.new_zeros((size, size), dtype=torch.float64) if self._gram is None else self._gram
+        own, due = Statistics.empty(size, channels, sums.device), self._shared.due
+        if not due:
+            own.gram = own.gram.new_empty(0, 0)
         flat = sums.view(-1, sums.shape[-1])
         for rows, wanted in zip(self._rows.split(_ROWS), flat.split(_ROWS), strict=True):
             patches = self._map.patches(rows)
-            product += self._map.by_place(wanted).T @ patches
-            if self._gram is None:
-                gram += patches.T @ patches
-        self._workers.sum([product] if gram is self._gram else [gram, product])
-        if self._fixed:
-            self._gram = gram
-        return solve_gram(product, gram, ridge, like=sums)
+            own.cross += patches.T @ self._map.by_place(wanted)
+            own.count += len(patches)
+            if due:
+                own.gram += patches.T @ patches
+        return self._shared.weights(own, ridge, like=sums)
 
     def feedback(self, sums: Tensor, weight: Tensor, out: Tensor) -> Tensor:
         """``W^T sums`` (T, B, inputs), written to ``out``."""

@@ -14,8 +14,9 @@ from torch import Tensor
 from bregma.admm import kernels
 from bregma.admm.convolution import ConvolutionInputs, Correlation
 from bregma.admm.products import correlate, gram, times
+from bregma.admm.statistics import SharedFit, Statistics, sum_over
 from bregma.admm.systems import SpikeSystem, System
-from bregma.admm.updates import cholesky, pseudo_inverse, solve_gram
+from bregma.admm.updates import cholesky, pseudo_inverse
 from bregma.admm.workers import ALONE, Workers
 
 #: Share of non-zero entries up to which products over events were measured to be faster than dense ones.
@@ -53,8 +54,8 @@ class DenseInputs:
     """
 
     def __init__(self, a: Tensor, fixed: bool = False, workers: Workers = ALONE) -> None:
-        self._rows, self._fixed, self._workers = a.view(-1, a.shape[-1]), fixed, workers
-        self._gram: Tensor | None = None
+        self._rows, self._workers = a.view(-1, a.shape[-1]), workers
+        self._shared = SharedFit(fixed, workers)
 
     def drive(self, weight: Tensor, out: Tensor) -> Tensor:
         """``a @ weight.T`` (T, B, m), written to ``out``."""
@@ -63,12 +64,9 @@ class DenseInputs:
 
     def fit(self, sums: Tensor, ridge: float) -> Tensor:
         """Least squares; the sums and the factor in float64."""
-        product = correlate(self._rows, sums.view(-1, sums.shape[-1]))
-        found = gram(self._rows) if self._gram is None else self._gram
-        self._workers.sum([product] if found is self._gram else [found, product])
-        if self._fixed:
-            self._gram = found
-        return solve_gram(product.T, found, ridge, like=sums)
+        cross = correlate(self._rows, sums.view(-1, sums.shape[-1]))
+        own = gram(self._rows) if self._shared.due else cross.new_empty(0, 0)
+        return self._shared.weights(Statistics(own, cross, cross.new_tensor(len(self._rows))), ridge, like=sums)
 
     def feedback(self, sums: Tensor, weight: Tensor, out: Tensor) -> Tensor:
         """``sums @ weight`` (T, B, n), written to ``out``."""
@@ -117,10 +115,10 @@ class EventInputs(DenseInputs):
         m = sums.shape[-1]
         product = torch.zeros((len(self._active), m), dtype=sums.dtype)
         kernels.event_correlation(self._indptr, self._index, sums.view(-1, m).numpy(), product.numpy())
-        self._workers.sum([product])
+        cross = self._over_all(product.new_empty(0, 0, dtype=torch.float64), product.double()).cross
         weight = sums.new_zeros((m, self._size))
         exact = product.new_empty((m, len(self._active)), dtype=torch.float64)
-        times(product.T.double().contiguous(), self._gram_inverse(ridge), exact)
+        times(cross.T.contiguous(), self._gram_inverse(ridge), exact)
         weight[:, self._active] = exact.to(sums.dtype)
         return weight
 
@@ -133,11 +131,16 @@ class EventInputs(DenseInputs):
         if self._inverse is None or self._inverse[0] != ridge:
             gram = np.zeros((len(self._active), len(self._active)))
             kernels.event_gram(self._indptr, self._index, gram)
-            exact = torch.from_numpy(gram)
-            self._workers.sum([exact])
+            exact = self._over_all(torch.from_numpy(gram), torch.empty(len(gram), 0, dtype=torch.float64)).gram
             inverse = torch.cholesky_inverse(cholesky(exact, ridge)) if ridge > 0 else pseudo_inverse(exact)
             self._inverse = ridge, inverse
         return self._inverse[1]
+
+    def _over_all(self, gram: Tensor, cross: Tensor) -> Statistics:
+        """Of all workers' samples; the two are never due together."""
+        statistics = Statistics(gram, cross, gram.new_tensor(len(self._rows)))
+        sum_over(self._workers, [statistics])
+        return statistics
 
 
 def data_inputs(x: Tensor, workers: Workers = ALONE) -> Inputs:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bregma.admm.losses import Loss, SquaredError
-from bregma.admm.statistics import Statistics, relative_shift
+from bregma.admm.statistics import Statistics, relative_shift, sum_over
 from bregma.admm.updates import cholesky
 from bregma.admm.workers import ALONE, Workers
 
@@ -127,7 +127,7 @@ def refit(
     total = Statistics.empty(start.shape[1], len(start))
     for f, y, weight in parts:
         total.merge(Statistics.of(f, working_targets(loss, f @ start.T, y), weight))
-    workers.sum(list(total.tensors().values()))
+    sum_over(workers, [total])
     factor = cholesky(total.gram, total.shift(ridge))
     readout = torch.cholesky_solve(total.cross, factor).T.to(start.dtype)
     for _ in range(0 if isinstance(loss, SquaredError) else _REFIT_ROUNDS - 1):

@@ -5,17 +5,20 @@ With features ``phi`` (R, n) and targets ``t`` (R, m) the weights of
     min_W  sum_r  w_r ||t_r - W phi_r||^2 + c ||W||^2
 
 depend on the data through the Gram matrix, the cross matrix and the count alone. These add up over batches and over
-workers, which is Eq. (10) of arXiv 2505.05527, and fade by a common factor for running statistics.
+workers, which is Eq. (10) of arXiv 2505.05527, and fade by a common factor for running statistics. A Gram matrix that is
+known already is left out, (0, 0), of what is summed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bregma.admm.updates import cholesky
+from bregma.admm.updates import cholesky, solve_gram
+from bregma.admm.workers import ALONE, Workers
 
 
 @dataclass
@@ -104,6 +107,48 @@ class Statistics:
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Statistics:
         """The inverse of `tensors`."""
         return cls(*(tensors[name].clone() for name in ("gram", "cross", "count")))
+
+
+def sum_over(workers: Workers, parts: Sequence[Statistics]) -> None:
+    """Replace each by that of all workers' samples, in place; all of them in one message."""
+    workers.sum([tensor for part in parts for tensor in part.tensors().values()])
+
+
+class SharedFit:
+    """Least squares over all workers' samples, the paper's Eq. (4); the Gram matrix of fixed data is summed once.
+
+    Args:
+        fixed: the features never change.
+        workers: whose samples they are.
+
+    Example:
+        >>> one = Statistics.of(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[2.0], [6.0]]))
+        >>> SharedFit().weights(one, ridge=0.0, like=torch.empty(0)).round(decimals=5)
+        tensor([[2., 3.]])
+    """
+
+    def __init__(self, fixed: bool = False, workers: Workers = ALONE) -> None:
+        self._fixed, self._workers = fixed, workers
+        self._gram: Tensor | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether the next statistics must have a Gram matrix."""
+        return self._gram is None
+
+    def weights(self, own: Statistics, ridge: float, like: Tensor) -> Tensor:
+        """The weights (m, n) in the dtype of ``like``, from statistics of the own samples.
+
+        Args:
+            own: without a Gram matrix unless it is `due`; changed in place.
+            ridge: absolute, >= 0; zero gives the solution of minimum norm, as the pseudo-inverse does.
+            like: tensor in whose dtype the sums were formed.
+        """
+        sum_over(self._workers, [own])
+        gram = own.gram if self._gram is None else self._gram
+        if self._fixed:
+            self._gram = gram
+        return solve_gram(own.cross.T, gram, ridge, like=like)
 
 
 def relative_shift(gram: Tensor, ridge: float) -> float:
