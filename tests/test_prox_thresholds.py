@@ -1,13 +1,15 @@
 """Thresholds: exact counts whatever the scores, floors that hold, allocations that add up."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bregma.prox import maps
+from bregma.prox import kernels, maps
 from bregma.prox import thresholds as th
 
 quick = settings(max_examples=50, deadline=None)
@@ -54,9 +56,26 @@ def test_the_kernel_finds_the_kth_smallest(dtype, data):
     number = st.floats(width=width, allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, -1.0, math.inf, -math.inf])
     values = data.draw(st.lists(number, min_size=1, max_size=40))
     k = data.draw(st.integers(1, len(values)))
-    found = th._kth_smallest(torch.tensor(values, dtype=dtype), k)
-    assert found.dtype == dtype
-    assert found.item() == sorted(values)[k - 1]
+    numbers = torch.tensor(values, dtype=dtype).numpy()
+    bits = numbers.view(f"int{width}")
+    found = np.array([kernels.kth_smallest(bits, k)], bits.dtype).view(numbers.dtype)
+    assert found[0] == sorted(values)[k - 1]
+
+
+@given(scores(), st.data())
+@quick
+def test_pieces_are_marked_and_counted_as_one_by_one(score, data):
+    edges = sorted(data.draw(st.lists(st.integers(0, len(score)), max_size=3)))
+    sizes = [b - a for a, b in itertools.pairwise([0, *edges, len(score)])]
+    keeps = [data.draw(st.integers(0, size)) for size in sizes]
+    keep = data.draw(st.integers(0, len(score)))
+    for q in (score, score.repeat_interleave(2)[::2]):  # the second one is not for the kernels
+        mask, lams = th.top_masks(q, keeps, sizes)
+        singly = [th.top_mask(part, count) for part, count in zip(score.split(sizes), keeps, strict=True)]
+        assert torch.equal(mask, torch.cat([one for one, _ in singly]))
+        assert lams.tolist() == [lam.item() for _, lam in singly]
+        anywhere = th.top_mask(score, keep)[0].split(sizes)
+        assert th.best_counts(q, keep, sizes) == [int(part.sum()) for part in anywhere]
 
 
 @given(shapes, st.sampled_from(["uniform", "erk"]), st.data())
@@ -200,7 +219,7 @@ def test_cuts_are_infinite_off_the_mask(score, data):
     want = [q and lam.item() / q if kept else math.inf for q, kept in zip(score.tolist(), mask.tolist(), strict=True)]
     for strided in (False, True):
         omega = score.repeat_interleave(2)[::2] if strided else score.clone()
-        got = maps.cuts(omega, mask, lam)
+        got = maps.cuts_(omega, mask, lam)
         assert [round(float(a), 5) for a in got] == [round(a, 5) if a == a else 0.0 for a in want]
 
 

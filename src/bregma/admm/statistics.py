@@ -5,8 +5,8 @@ With features ``phi`` (R, n) and targets ``t`` (R, m) the weights of
     min_W  sum_r  w_r ||t_r - W phi_r||^2 + c ||W||^2
 
 depend on the data through the Gram matrix, the cross matrix and the count alone. These add up over batches and over
-workers, which is Eq. (10) of arXiv 2505.05527, and fade by a common factor for running statistics. A Gram matrix that is
-known already is left out, (0, 0), of what is summed.
+workers, which is Eq. (10) of arXiv 2505.05527, and fade by a common factor for running statistics. A Gram matrix that
+is known already is left out, (0, 0), of what is summed.
 """
 
 from __future__ import annotations

@@ -173,21 +173,20 @@ class TargetDensity(Sparsifier):
             return
         if self.dual is None:  # as late as this, so that weights loaded after the construction count
             self.dual = self._gathered()
-        for w, dual in zip(self.weights, self._views(self.dual), strict=True):
-            w.copy_(dual)
+        torch._foreach_copy_(self.weights, self._views(self.dual))
 
     def _after(self) -> None:
         if self.dual is None:
             self.mask_weights()
             return
-        for w, dual in zip(self.weights, self._views(self.dual), strict=True):
-            dual.copy_(w)
+        torch._foreach_copy_(self._views(self.dual), self.weights)
         if self.due():
             self.cut = self._threshold(self.dual)
         if self.cut is not None:
             self._write(self.dual, self.cut)
         if self.frozen:
             self.dual = self.cut = self._scratch = None
+            self.structure.forget()
             if self._rates is not None:
                 self._rates.close()
 
@@ -196,8 +195,7 @@ class TargetDensity(Sparsifier):
         omega = self._omega(self.cut)
         score = torch.mul(dual, omega, out=self._room(dual)).abs_()
         keep = self.structure.keep(self.scheduled_density())
-        self.mask, lam, cut = self.structure.threshold(score, omega, keep, self.prox)
-        self.lam = float(lam.max())
+        self.mask, self.lam, cut = self.structure.threshold(score, omega, keep, self.prox)
         return cut
 
     def _omega(self, out: Tensor | None) -> Tensor:
@@ -214,8 +212,7 @@ class TargetDensity(Sparsifier):
         x = self.structure.shrink(dual, cut, self.prox, self._room(dual))
         if self.due():
             self.delta = float(maps.norm_ratio(dual, x))
-        for w, part in zip(self.weights, self._views(x), strict=True):
-            w.copy_(part.mul_(self.delta))
+        torch._foreach_copy_(self.weights, self._views(x.mul_(self.delta)))
 
 
 def check_metric(optimizer: Optimizer, metric: str) -> None:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from bregma.nn.populations import Population
 from bregma.optim import checks
-from bregma.optim import structure as structures
+from bregma.optim.arrangement import build
 from bregma.optim.carry import Moves, carry_over
 from bregma.prox import kernels, maps, thresholds
 
@@ -39,7 +39,8 @@ class Sparsifier:
             ``"global+erk"``: every tensor keeps the mean of what it has by ``"global"`` and by ``"erk"``.
         neuron_floor: inputs that each output of each weight tensor keeps at least.
         layer_floor: share of each weight tensor that is kept at least.
-        structure: ``"weights"``, ``"neurons"``, ``"n:m"`` or populations; see :mod:`bregma.optim.structure`.
+        structure: ``"weights"``, ``"neurons"``, ``"n:m"`` or populations; see :mod:`bregma.optim.structure` and
+            :mod:`bregma.optim.neurons`.
         net: the network, for ``structure="neurons"``.
     """
 
@@ -99,8 +100,6 @@ class Sparsifier:
             if "lam" in group:
                 group["lam"] = 0.0
         self.mask = torch.ones(self.size, dtype=torch.bool, device=self.weights[0].device)
-        self._masks_of: Tensor | None = None  # the mask that `_masks` are the pieces of
-        self._masks: list[Tensor] = []
         optimizer.register_step_pre_hook(self._pre_step)
         optimizer.register_step_post_hook(self._post_step)
 
@@ -112,7 +111,7 @@ class Sparsifier:
     def arrange(self) -> None:
         """Set up what stays or goes as a whole among the weights as they are now; once frozen, each for itself."""
         options = self._arrangement | ({"structure": "weights"} if self.frozen else {})
-        self.structure = structures.build(weights=self.weights, density=self.target, **options)
+        self.structure = build(weights=self.weights, density=self.target, **options)
 
     # -- what a subclass defines ------------------------------------------------------------------------------------
 
@@ -139,9 +138,7 @@ class Sparsifier:
     @property
     def masks(self) -> list[Tensor]:
         """The mask of each weight tensor, bool, true where the weight stays."""
-        if self._masks_of is not self.mask:
-            self._masks_of, self._masks = self.mask, self._views(self.mask)
-        return self._masks
+        return self._views(self.mask)
 
     def scheduled_density(self) -> float:
         """Return the density the ramp asks for at the present step."""

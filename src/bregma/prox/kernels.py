@@ -29,10 +29,15 @@ def kernel(function: Callable[..., Any], fastmath: bool | set[str] = False) -> C
         return _njit(function, **options)  # type: ignore[no-any-return]
 
 
-def fits(*tensors: Tensor) -> bool:
+def fits(first: Tensor, *others: Tensor) -> bool:
     """Return whether the kernels take these tensors: of one shape and dtype, contiguous, on the processor."""
-    kinds, shapes = {t.dtype for t in tensors}, {t.shape for t in tensors}
-    return len(kinds) == len(shapes) == 1 and kinds <= _DTYPES and all(t.is_cpu and t.is_contiguous() for t in tensors)
+    dtype, shape = first.dtype, first.shape
+    if dtype not in _DTYPES or not (first.is_cpu and first.is_contiguous()):
+        return False
+    for tensor in others:  # a loop, as this is called a dozen times in a step of a small network
+        if tensor.dtype is not dtype or tensor.shape != shape or not (tensor.is_cpu and tensor.is_contiguous()):
+            return False
+    return True
 
 
 _DTYPES = {torch.float32, torch.float64}
@@ -40,7 +45,7 @@ _DTYPES = {torch.float32, torch.float64}
 
 def array(tensor: Tensor) -> Array:
     """Return a flat view of a tensor that `fits`."""
-    return tensor.detach().view(-1).numpy()
+    return tensor.detach().numpy().reshape(-1)
 
 
 @kernel
@@ -86,68 +91,97 @@ def cuts(omega: Array, mask: Array, lam: float) -> None:
 
 
 @kernel
-def mark_above(score: Array, lam: float, mask: Array) -> int:
-    """``mask = score > lam``; return how many are marked."""
-    lam = score.dtype.type(lam)
-    count = 0
-    for i in range(score.size):
-        above = score[i] > lam
-        mask[i] = above
-        count += above
-    return count
+def _digit(bits: int, places: int, shift: int, width: int) -> int:
+    """Some binary places of a floating-point number: of larger numbers, as far as these tell, they are larger."""
+    word = np.int64(bits)
+    ordered = (word ^ ((word >> places) & ((1 << places) - 1))) + (1 << places)  # negative numbers backwards, below
+    return (ordered >> shift) & ((1 << width) - 1)  # type: ignore[return-value]
 
 
 @kernel
-def mark_equal(score: Array, lam: float, missing: int, mask: Array) -> None:
-    """Mark the first ``missing`` scores that equal lam."""
-    lam = score.dtype.type(lam)
-    for i in range(score.size):
-        if missing == 0:
-            return
-        if score[i] == lam:
-            mask[i] = True
-            missing -= 1
-
-
-@kernel
-def _in_order(bits: int, sign: np.uint64) -> np.uint64:
-    """Bits of a floating-point number as an unsigned integer that is larger for a larger number."""
-    word = np.uint64(bits)
-    return (sign << np.uint64(1)) - np.uint64(1) - word if word & sign else word | sign
-
-
-@kernel
-def kth_smallest(bits: Array, k: int, places: Array) -> int:
-    """Where the k-th smallest (from 1) of numbers is: digit by digit from the highest, as radix sort does.
+def kth_smallest(bits: Array, k: int) -> int:
+    """Bits of the k-th smallest (from 1) of numbers: digit by digit from the highest, as radix sort does.
 
     Args:
-        bits: of the numbers, unsigned, none of them NaN.
+        bits: of float32 as signed integers, none of them NaN.
         k: see above.
-        places: as long as ``bits``, for those that share the digits found so far.
     """
-    count, shift = bits.size, 8 * bits.itemsize
-    sign = np.uint64(1) << np.uint64(shift - 1)
-    for i in range(count):
-        places[i] = i
-    while shift > 0 and count > 1:
+    places = 8 * bits.itemsize - 1  # without the sign
+    shift = places + 1
+    while shift > 0:
         width = min(11, shift)
         shift -= width
-        low, ones = np.uint64(shift), np.uint64((1 << width) - 1)
-        histogram = np.zeros(1 << width, np.int64)
-        for i in range(count):
-            histogram[np.intp((_in_order(bits[places[i]], sign) >> low) & ones)] += 1
-        digit = 0
-        while histogram[digit] < k:
-            k -= histogram[digit]
+        counts = np.zeros((2, 1 << width), np.int64)  # two, as neighbours often have the same digit
+        for i in range(bits.size):
+            counts[i & 1, _digit(bits[i], places, shift, width)] += 1
+        digit, count = 0, counts[0, 0] + counts[1, 0]
+        while count < k:
+            k -= count
             digit += 1
-        kept = 0
-        for i in range(count):
-            place = places[i]
-            if np.intp((_in_order(bits[place], sign) >> low) & ones) == digit:
-                places[kept] = place
-                kept += 1
-        count = kept
-    return places[0]  # type: ignore[no-any-return]
+            count = counts[0, digit] + counts[1, digit]
+        left = np.empty(count + 1, bits.dtype)  # with room for one that is written and not counted
+        found = 0
+        for i in range(bits.size):
+            left[found] = bits[i]
+            found += _digit(bits[i], places, shift, width) == digit
+            if found == count:
+                break
+        bits = left[:count]
+    return bits[0]  # type: ignore[no-any-return]
+
+
+@kernel
+def mark_best(score: Array, bits: Array, edges: Array, keeps: Array, mask: Array, lams: Array, lam_bits: Array) -> None:
+    """Mark the ``keeps[j]`` largest between edge j and the next, of equals the first ones.
+
+    Args:
+        score: none of them NaN.
+        bits: the same memory as integers, see `kth_smallest`.
+        edges: where pieces begin, and where the last one ends.
+        keeps: how many of each piece.
+        mask: gets the marks.
+        lams: gets the largest that is not marked of each piece, 0 if all are.
+        lam_bits: the same memory as integers.
+    """
+    for j in range(keeps.size):
+        first, last = edges[j], edges[j + 1]
+        missing = keeps[j]
+        if missing == last - first:
+            mask[first:last] = True
+            lams[j] = 0
+            continue
+        lam_bits[j] = kth_smallest(bits[first:last], last - first - missing)
+        lam = lams[j]
+        for i in range(first, last):
+            mask[i] = score[i] > lam
+            missing -= mask[i]
+        for i in range(first, last):  # ties
+            if missing == 0:
+                break
+            if score[i] == lam:
+                mask[i] = True
+                missing -= 1
+
+
+@kernel
+def count_best(score: Array, bits: Array, edges: Array, keep: int, counts: Array) -> None:
+    """How many of the ``keep`` largest of all lie between each edge and the next; see `mark_best`."""
+    one = np.empty(1, bits.dtype)
+    one[0] = kth_smallest(bits, bits.size - keep)
+    lam = one.view(score.dtype)[0]
+    missing = keep
+    for j in range(counts.size):
+        counts[j] = 0
+        for i in range(edges[j], edges[j + 1]):
+            counts[j] += score[i] > lam
+        missing -= counts[j]
+    for j in range(counts.size):
+        for i in range(edges[j], edges[j + 1]):
+            if missing == 0:
+                return
+            if score[i] == lam:
+                counts[j] += 1
+                missing -= 1
 
 
 @kernel

@@ -31,19 +31,19 @@ def fourth_root(values: Tensor, scale: float, out: Tensor) -> None:
         torch.mul(values, scale, out=out).sqrt_().sqrt_()
 
 
-def cuts(omega: Tensor, mask: Tensor, lam: Tensor) -> Tensor:
-    """Return the thresholds ``lam / omega`` of what the mask marks and infinity for the rest, in place of omega.
+def cuts_(omega: Tensor, mask: Tensor, lam: Tensor) -> Tensor:
+    """Put thresholds in the place of omega: ``lam / omega`` of what the mask marks and infinity for the rest.
 
     A weight that never had a gradient has omega 0; if it stays, then because all do and lam is 0 too.
 
-    >>> cuts(torch.tensor([0.0, 2.0, 4.0]), torch.tensor([True, True, False]), torch.tensor(0.0))
+    >>> cuts_(torch.tensor([0.0, 2.0, 4.0]), torch.tensor([True, True, False]), torch.tensor(0.0))
     tensor([0., 0., inf])
     """
     if kernels.fits(omega) and lam.numel() == 1:
         kernels.cuts(kernels.array(omega), kernels.array(mask), float(lam))
         return omega
     torch.div(lam, omega, out=omega).nan_to_num_(nan=0.0, posinf=math.inf)
-    return torch.where(mask, omega, math.inf)
+    return torch.where(mask, omega, omega.new_tensor(math.inf), out=omega)
 
 
 def soft(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:

@@ -14,6 +14,8 @@ themselves are in :mod:`bregma.prox.maps`.
 from __future__ import annotations
 
 import bisect
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -85,23 +87,29 @@ def allocate(
     """
     if allocation not in ("uniform", "erk"):
         raise ValueError(f"allocation must be one of uniform, erk, got {allocation!r}")
-    sizes = [math.prod(shape) for shape in shapes]
-    lowest = [0] * len(sizes) if floors is None else list(floors)
+    sizes = tuple(math.prod(shape) for shape in shapes)
+    lowest = tuple([0] * len(sizes) if floors is None else floors)
     if not sum(lowest) <= total <= sum(sizes):
         raise ValueError(f"total must be between {sum(lowest)} (the floors) and {sum(sizes)}, got {total}")
-    shares = sizes if allocation == "uniform" else [sum(shape) for shape in shapes]
-
-    def counts(scale: float) -> list[float]:
-        return [min(max(scale * share, low), size) for share, low, size in zip(shares, lowest, sizes, strict=True)]
-
-    # The sum grows with the scale, linearly from one point where a tensor leaves its floor or is full to the next.
-    edges = [edge / share for share, *both in zip(shares, lowest, sizes, strict=True) for edge in both]
-    points = sorted({0.0, *edges})
-    sums = [math.fsum(counts(point)) for point in points]
+    shares = sizes if allocation == "uniform" else tuple(sum(shape) for shape in shapes)
+    points, sums = _bends(shares, lowest, sizes)
     k = min(max(1, bisect.bisect_left(sums, total)), len(points) - 1)
     (below, above), (less, more) = points[k - 1 : k + 1], sums[k - 1 : k + 1]
     share_of_way = (total - less) / (more - less) if more > less else 0.0
-    return _whole(counts(below + share_of_way * (above - below)), total, sizes)
+    return _whole(_scaled(below + share_of_way * (above - below), shares, lowest, sizes), total, sizes)
+
+
+def _scaled(scale: float, shares: Sequence[int], lowest: Sequence[int], sizes: Sequence[int]) -> list[float]:
+    """Connections in proportion to the shares, within the floors and the sizes."""
+    return [min(max(scale * share, low), size) for share, low, size in zip(shares, lowest, sizes, strict=True)]
+
+
+@functools.lru_cache(maxsize=8)  # the same in every step of a training
+def _bends(shares: tuple[int, ...], lowest: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[list[float], list[float]]:
+    """Scales where a tensor leaves its floor or is full, and the sums there; from one to the next they are linear."""
+    edges = [edge / share for share, *both in zip(shares, lowest, sizes, strict=True) for edge in both]
+    points = sorted({0.0, *edges})
+    return points, [math.fsum(_scaled(point, shares, lowest, sizes)) for point in points]
 
 
 def halfway(a: Sequence[int], b: Sequence[int], sizes: Sequence[int]) -> list[int]:
@@ -144,34 +152,86 @@ def top_mask(score: Tensor, keep: int) -> tuple[Tensor, Tensor]:
         >>> mask.tolist(), lam.item()
         ([True, True, True, False, False], 1.0)
     """
-    n = score.numel()
-    if not 0 <= keep <= n:
-        raise ValueError(f"keep must be between 0 and {n}, got {keep}")
+    mask, lams = top_masks(score, [keep], [score.numel()])
+    return mask, lams[0]
+
+
+def top_masks(score: Tensor, keeps: Sequence[int], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """`top_mask` of each of the pieces that a flat tensor is made of.
+
+    Args:
+        score: see `top_mask`, (n,).
+        keeps: how many of each piece, between 0 and its size.
+        sizes: of the pieces, one after the other; they add up to n.
+
+    Returns:
+        The mask of all, bool (n,), and lam of each piece.
+
+    Example:
+        >>> mask, lams = top_masks(torch.tensor([3.0, 1.0, 2.0, 1.0, 0.5]), [1, 2], sizes=[2, 3])
+        >>> mask.tolist(), lams.tolist()
+        ([True, False, True, True, False], [1.0, 0.5])
+    """
+    for keep, size in zip(keeps, sizes, strict=True):
+        _check_count(keep, size)
+    _check_finite(score)
+    mask, lams = torch.empty_like(score, dtype=torch.bool), score.new_zeros(len(sizes))
+    if kernels.fits(score):
+        values, marks, found = kernels.array(score), kernels.array(mask), kernels.array(lams)
+        kernels.mark_best(values, _bits(values), _edges(sizes), np.array(keeps), marks, found, _bits(found))
+        return mask, lams
+    for j, (q, marks) in enumerate(zip(score.split(list(sizes)), mask.split(list(sizes)), strict=True)):
+        marks.fill_(True)
+        if keeps[j] < len(q):
+            lams[j] = q.kthvalue(len(q) - keeps[j]).values
+            torch.gt(q, lams[j], out=marks)
+            ties = (q == lams[j]).nonzero().flatten()
+            marks[ties[: keeps[j] - int(torch.count_nonzero(marks))]] = True
+    return mask, lams
+
+
+def best_counts(score: Tensor, keep: int, sizes: Sequence[int]) -> list[int]:
+    """Return how many of the ``keep`` largest of a flat tensor lie in each of the pieces it is made of.
+
+    As `top_mask` marks them, without the mask.
+
+    Args:
+        score: see `top_mask`, (n,).
+        keep: how many, 0 <= keep <= n.
+        sizes: of the pieces, one after the other; they add up to n.
+
+    Example:
+        >>> best_counts(torch.tensor([3.0, 1.0, 2.0, 1.0, 0.5]), 3, sizes=[2, 3])
+        [2, 1]
+    """
+    _check_count(keep, score.numel())
+    if keep == score.numel():
+        return list(sizes)
+    if not kernels.fits(score):
+        return [int(torch.count_nonzero(part)) for part in top_mask(score, keep)[0].split(list(sizes))]
+    _check_finite(score)
+    values, counts = kernels.array(score), np.empty(len(sizes), np.int64)
+    kernels.count_best(values, _bits(values), _edges(sizes), keep, counts)
+    found: list[int] = counts.tolist()
+    return found
+
+
+def _bits(values: kernels.Array) -> kernels.Array:
+    return values.view(np.int32 if values.itemsize == 4 else np.int64)
+
+
+def _edges(sizes: Sequence[int]) -> kernels.Array:
+    return np.array([0, *itertools.accumulate(sizes)])
+
+
+def _check_count(keep: int, size: int) -> None:
+    if not 0 <= keep <= size:
+        raise ValueError(f"keep must be between 0 and {size}, got {keep}")
+
+
+def _check_finite(score: Tensor) -> None:
     if bool(score.sum().isnan()):
         raise ValueError("scores must not be NaN: the training diverged")
-    if keep == n:
-        return torch.ones_like(score, dtype=torch.bool), score.new_zeros(())
-    lam = _kth_smallest(score, n - keep)
-    if kernels.fits(score):
-        mask, values = torch.empty_like(score, dtype=torch.bool), kernels.array(score)
-        missing = keep - kernels.mark_above(values, float(lam), kernels.array(mask))
-        kernels.mark_equal(values, float(lam), missing, kernels.array(mask))
-        return mask, lam
-    mask = score > lam
-    missing = keep - int(torch.count_nonzero(mask))
-    if missing > 0:  # ties at lam
-        mask[(score == lam).nonzero().flatten()[:missing]] = True
-    return mask, lam
-
-
-def _kth_smallest(score: Tensor, k: int) -> Tensor:
-    """The k-th smallest entry, counted from 1."""
-    if not kernels.fits(score):
-        return score.kthvalue(k).values
-    values = kernels.array(score)
-    bits = values.view(np.uint32 if values.itemsize == 4 else np.uint64)
-    place = kernels.kth_smallest(bits, k, np.empty(len(bits), np.int64))
-    return score.detach().view(-1)[place].clone()
 
 
 def floor_mask(score: Tensor, neuron_floor: int, layer_floor: int) -> Tensor:
