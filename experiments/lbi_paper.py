@@ -61,8 +61,8 @@ TASKS: dict[str, dict[str, Any]] = {
         "architecture": "psmnist", "hidden": [24, 48, 48], "epochs": 1, "marks": 8, "batch": 64, "decay": 1e-2,
     },
     "psmnist784": {
-        "data": "psmnist", "steps": 784, "samples": [3000, 1000, 2000],
-        "architecture": "psmnist", "hidden": [24, 48, 48], "epochs": 6, "marks": 1, "batch": 32, "decay": 1e-2,
+        "data": "psmnist", "steps": 784, "samples": [None, 1000, 2000],
+        "architecture": "psmnist", "hidden": [24, 48, 48], "epochs": 8, "marks": 2, "batch": 64, "decay": 1e-2,
     },
 }  # fmt: skip
 
@@ -237,7 +237,7 @@ class Study:
 
     def rate(self, name: str) -> float:
         """Learning rate of the lowest validation loss of Adam with the tuning seed."""
-        name = name.removesuffix("80")  # the long runs take the rate of the short ones
+        name = {"shd_synth80": "shd_synth", "psmnist784": "psmnist98"}.get(name, name)  # long runs take that of short ones
         rows = {lr: self.row(name, "adam", 0.0, lr, "onecycle", TUNING_SEED) for lr in RATES}
         return min(rows, key=lambda lr: rows[lr]["curve"][-1]["loss"] if not rows[lr]["diverged"] else math.inf)
 
