@@ -10,6 +10,7 @@ and each variant less the global allocation in runs of the same learning rate an
 operations where these were counted.
 """
 
+import itertools
 import json
 import statistics
 from collections.abc import Sequence
@@ -94,7 +95,8 @@ def variants(rows: list[dict[str, Any]]) -> None:
 def operations(rows: list[dict[str, Any]]) -> None:
     """Accuracy and synaptic operations per sample with and without a cost for operations."""
     print("\n| task | method | density | test accuracy | operations | seeds |\n" + "| --- " * 6 + "|")
-    for task, method in ((t, m) for t in TASKS for m in ("magnitude", "target", "target-global", "target-synops")):
+    methods = ("magnitude", "target", "target-synops", "target-global", "target-global-synops")
+    for task, method in itertools.product(TASKS, methods):
         for density in sorted({row["setting"]["density"] for row in rows}, reverse=True):
             wanted = {"task": task, "method": method, "density": density}
             here = [row for row in rows if "synops" in row and wanted.items() <= row["setting"].items()]
