@@ -259,7 +259,8 @@ def table(rows: list[dict[str, Any]]) -> None:
         of = [row for row in rows if (row["method"], row["samples"], len(row["hidden"])) == cell]
         control, last = ([100 * row[name]["accuracy"] for row in of] for name in ("control", "last"))
         gains = [b - a for a, b in zip(control, last, strict=True)]
-        spread = [f"{statistics.mean(v):.1f} ± {statistics.stdev(v):.1f}" for v in (control, last, gains)]
+        columns_of = (control, last, gains)
+        spread = [f"{statistics.mean(v):.1f}" + (f" ± {statistics.stdev(v):.1f}" if v[1:] else "") for v in columns_of]
         training = " to ".join(f"{100 * pick(row['last']['train'] for row in of):.1f}" for pick in (min, max))
         ridges = ", ".join(f"{row['ridge']:g}" for row in of)
         seconds = statistics.mean(row["last"]["seconds"] for row in of)

@@ -237,7 +237,9 @@ class Study:
 
     def rate(self, name: str) -> float:
         """Learning rate of the lowest validation loss of Adam with the tuning seed."""
-        name = {"shd_synth80": "shd_synth", "psmnist784": "psmnist98"}.get(name, name)  # long runs take that of short ones
+        name = {"shd_synth80": "shd_synth", "psmnist784": "psmnist98"}.get(
+            name, name
+        )  # long runs take that of short ones
         rows = {lr: self.row(name, "adam", 0.0, lr, "onecycle", TUNING_SEED) for lr in RATES}
         return min(rows, key=lambda lr: rows[lr]["curve"][-1]["loss"] if not rows[lr]["diverged"] else math.inf)
 
