@@ -6,6 +6,7 @@ import bregma
 
 project = "bregma"
 author = "The bregma authors"
+copyright = author
 version = release = bregma.__version__
 language = "en"
 
