@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bregma import AdaBreg, LinBreg, ProxSGD
+from bregma import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
 
 OURS = {
     "AdaBreg": lambda params, **o: AdaBreg(params, **{"lr": 0.01, "lam": 0.05, **o}),
@@ -57,3 +57,15 @@ def saved_and_loaded(state):
     torch.save(state, file)
     file.seek(0)
     return torch.load(file, weights_only=True)
+
+
+def adam(net, lr=0.01, **options):
+    """Adam with its weights in a group of their own."""
+    return torch.optim.Adam(param_groups(net), lr=lr, **options)
+
+
+def both(seed=0, steps=40, density=0.2, **options):
+    """A network, its optimizer, and TargetDensity on it."""
+    net = network(seed=seed)
+    optimizer = adam(net)
+    return net, optimizer, TargetDensity(optimizer, density, steps, **options)

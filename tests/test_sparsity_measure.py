@@ -1,12 +1,14 @@
 """Counts of exact zeros."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from bregma import AdaBreg, density, param_groups
-from bregma.nn import Record, SpikingMLP
-from bregma.sparsity import SynOps, layer_densities, nonzero, parameters
+from bregma import AdaBreg, density, param_groups, synops
+from bregma.nn import LIF, Record, SpikingMLP, SpikingSequential
+from bregma.sparsity import SynOps, activation_sparsity, layer_densities, nonzero, operations, parameters
 
 
 def network():
@@ -85,3 +87,21 @@ def test_synaptic_operations_are_those_of_a_count_spike_by_spike():
     assert ops.by_weight == by_hand
     assert ops.total == sum(by_hand.values())
     assert all(by_hand.values())
+
+
+@pytest.mark.parametrize("measure", [synops, operations, activation_sparsity])
+def test_measuring_leaves_a_network_in_training_as_it_was(measure):
+    net = SpikingSequential(nn.Linear(6, 8), nn.BatchNorm1d(8), LIF(), nn.Dropout(0.5).eval())
+    before = copy.deepcopy(net.state_dict())
+    x = torch.ones(5, 4, 6)
+    assert measure(net, x) == measure(net, x)  # no dropout either
+    assert [module.training for module in net] == [True, True, True, False]
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_empty_weights_have_no_density():
+    with pytest.warns(UserWarning, match="zero-element"):
+        empty = nn.Linear(0, 2)
+    assert layer_densities(nn.Sequential(empty, nn.Linear(2, 2))) == {"1.weight": 1.0}
+    with pytest.raises(ValueError, match="model must have weights, got a Linear without any"):
+        density(empty)

@@ -1,10 +1,12 @@
-"""What reaches each weight tensor of a network while it runs."""
+"""What reaches each weight tensor of a network while it runs, and how to run it without leaving a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
@@ -57,3 +59,27 @@ def _emitted(heard: Listener) -> Callable[[Any, Any, tuple[Tensor, Tensor]], Non
         heard(module.recurrent, output[0].detach())
 
     return hook
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Inside the ``with`` block the network is as at inference: no dropout, no statistics gathered, no gradients.
+
+    Afterwards each of its modules is in the mode it was in.
+
+    Example:
+        >>> net = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2).eval())
+        >>> with evaluating(net):
+        ...     net.training
+        False
+        >>> net[0].training, net[1].training
+        (True, False)
+    """
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -84,11 +84,14 @@ class TargetDensity(Sparsifier):
 
     Raises:
         TypeError: an argument of the wrong type.
-        ValueError: an argument out of its range, floors that the density cannot pay for, or no weights.
+        ValueError: an argument out of its range, floors that the density cannot pay for, no weights, or an optimizer
+            that has such a method already.
 
     The gradients of pruned weights are set to zero in place, before each step of the optimiser. Groups added to the
     optimiser later are not seen. With a closure, the loss is evaluated once, at the sparse weights. Save
-    ``state_dict()`` beside that of the optimiser.
+    ``state_dict()`` beside that of the optimiser. The dual is float32 or wider, but the optimiser moves it in the dtype
+    of the weights: of weights narrower than float32 steps below their spacing are lost, as in dense training. A step
+    whose scores are NaN raises ValueError: the training diverged.
 
     Example:
         >>> import bregma
@@ -186,7 +189,6 @@ class TargetDensity(Sparsifier):
             self._write(self.dual, self.cut)
         if self.frozen:
             self.dual = self.cut = self._scratch = None
-            self.structure.forget()
             if self._rates is not None:
                 self._rates.close()
 

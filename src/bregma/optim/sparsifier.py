@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from bregma.optim import checks
 from bregma.optim.arrangement import build
 from bregma.optim.carry import Moves, carry_over
 from bregma.prox import kernels, maps, thresholds
+
+_ridden: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # a second rider would undo what the first one does
 
 
 class Sparsifier:
@@ -63,6 +66,8 @@ class Sparsifier:
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+        if optimizer in _ridden:
+            raise ValueError("optimizer must have no other method that thins out its weights; make a new optimizer")
         checks.share("density", density)
         checks.count("total_steps", total_steps, low=1)
         checks.share("ramp_end", ramp_end)
@@ -100,6 +105,7 @@ class Sparsifier:
             if "lam" in group:
                 group["lam"] = 0.0
         self.mask = torch.ones(self.size, dtype=torch.bool, device=self.weights[0].device)
+        _ridden.add(optimizer)
         optimizer.register_step_pre_hook(self._pre_step)
         optimizer.register_step_post_hook(self._post_step)
 
@@ -153,15 +159,29 @@ class Sparsifier:
         """Go on from a `state_dict`; training resumes bit for bit.
 
         Raises:
-            ValueError: a state of another method or of a network of another size.
+            ValueError: a state of another method or of a network of another size; nothing has changed then.
         """
         names = ("step_count", "mask", *self._kept)
         if set(state_dict) != set(names):
             raise ValueError(f"state_dict must hold {', '.join(names)}, got {', '.join(map(str, state_dict))}")
-        if state_dict["mask"].shape != self.mask.shape:
-            raise ValueError(f"state_dict must be of {self.size} weights, got {state_dict['mask'].numel()}")
+        for name, value in state_dict.items():
+            self._check_kept(name, value)
         for name, value in state_dict.items():
             setattr(self, name, value.to(self.mask.device, copy=True) if isinstance(value, Tensor) else value)
+
+    def _check_kept(self, name: str, value: Any) -> None:
+        """Raise unless a value of a state can take the place of the present one."""
+        have = getattr(self, name)
+        if isinstance(value, Tensor):  # what is None now is a flat tensor at other times
+            shape, dtype = (have.shape, have.dtype) if isinstance(have, Tensor) else ((self.size,), self._dtype)
+            fits = not isinstance(have, int | float) and value.shape == shape and value.dtype == dtype
+            got = f"{value.dtype} of shape {tuple(value.shape)}"
+        elif isinstance(have, int | float):
+            fits, got = isinstance(value, int | float), repr(value)
+        else:
+            fits, got = value is None and name != "mask", repr(value)
+        if not fits:
+            raise ValueError(f"state_dict must be of this method on {self.size} weights, got {name} {got}")
 
     def carry_over(self, moves: Moves) -> None:
         """Go on with smaller weights, as many of which are to be left; see :func:`bregma.compact`."""
@@ -187,6 +207,8 @@ class Sparsifier:
         with torch.no_grad():
             self._after()
             if self.frozen:
+                if self.step_count == self.freeze_step:
+                    self.structure.forget()
                 self.structure.silence_(self.mask)
 
     def _anchor(self) -> None:
@@ -225,9 +247,12 @@ class Sparsifier:
         omega = torch.empty(self.size, dtype=self._dtype, device=self.mask.device) if out is None else out
         for w, part in zip(self.weights, self._views(omega), strict=True):
             state = self.optimizer.state.get(w, {})
-            if "exp_avg_sq" not in state:  # as long as the weight had no gradient
+            if not state:  # as long as the weight had no gradient
                 part.zero_()
                 continue
+            if "exp_avg_sq" not in state:
+                name = type(self.optimizer).__name__
+                raise ValueError(f"metric must be 'none' for {name}, which keeps no second moment")
             scale = 1 / (1 - _beta2(self.optimizer, w) ** float(state["step"]))
             maps.fourth_root(state["exp_avg_sq"], scale, part)
         return omega
@@ -260,11 +285,11 @@ def _weights(optimizer: Optimizer) -> list[Tensor]:
 
 
 def _keep(values: Tensor, kept: Tensor) -> None:
-    """Set to zero what is not kept; by a product, as torch fills by a mask a hundred times more slowly."""
+    """Set to zero what is not kept, whatever it was."""
     if kernels.fits(values):
         kernels.keep(kernels.array(values), kernels.array(kept))
     else:
-        values.mul_(kept)
+        values.copy_(torch.where(kept, values, 0.0))
 
 
 def _dtype(weights: list[Tensor]) -> torch.dtype:

@@ -60,13 +60,12 @@ class Structure(ABC):
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """Return the pieces of a flat tensor in the shapes of the weights; those of the last few tensors are kept."""
-        for known, pieces in self._cut:
-            if known is flat:
-                return pieces
-        flats = flat.split_with_sizes(self._sizes)
-        pieces = [piece.view(w.shape) for piece, w in zip(flats, self.weights, strict=True)]
-        self._cut = [(flat, pieces), *self._cut[: _REMEMBERED - 1]]
-        return pieces
+        found = next((entry for entry in self._cut if entry[0] is flat), None)
+        if found is None:
+            flats = flat.split_with_sizes(self._sizes)
+            found = flat, [piece.view(w.shape) for piece, w in zip(flats, self.weights, strict=True)]
+        self._cut = [found, *(entry for entry in self._cut if entry is not found)][:_REMEMBERED]
+        return found[1]
 
     def forget(self) -> None:
         """Let go of the tensors whose pieces are kept."""

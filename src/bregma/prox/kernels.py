@@ -78,7 +78,7 @@ def hard(dual: Array, threshold: Array, out: Array) -> None:
     """See `bregma.prox.maps.hard`."""
     zero = dual.dtype.type(0)
     for i in range(dual.size):
-        out[i] = dual[i] if abs(dual[i]) > threshold[i] else zero
+        out[i] = zero if abs(dual[i]) <= threshold[i] else dual[i]  # NaN stays NaN
 
 
 @kernel
@@ -103,7 +103,7 @@ def kth_smallest(bits: Array, k: int) -> int:
     """Bits of the k-th smallest (from 1) of numbers: digit by digit from the highest, as radix sort does.
 
     Args:
-        bits: of float32 as signed integers, none of them NaN.
+        bits: of float32 or float64 as signed integers, none of them NaN.
         k: see above.
     """
     places = 8 * bits.itemsize - 1  # without the sign

@@ -92,7 +92,7 @@ def hard(dual: Tensor, threshold: Tensor, out: Tensor | None = None) -> Tensor:
     if kernels.fits(dual, threshold, out):
         kernels.hard(*map(kernels.array, (dual, threshold, out)))
         return out
-    return torch.mul(dual, dual.abs() > threshold, out=out)
+    return torch.where(dual.abs() <= threshold, dual.new_zeros(()), dual, out=out)
 
 
 #: Proximal maps by name.

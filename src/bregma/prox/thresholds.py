@@ -172,6 +172,7 @@ def top_masks(score: Tensor, keeps: Sequence[int], sizes: Sequence[int]) -> tupl
         >>> mask.tolist(), lams.tolist()
         ([True, False, True, True, False], [1.0, 0.5])
     """
+    _check_sizes(sizes, score)
     for keep, size in zip(keeps, sizes, strict=True):
         _check_count(keep, size)
     _check_finite(score)
@@ -204,6 +205,7 @@ def best_counts(score: Tensor, keep: int, sizes: Sequence[int]) -> list[int]:
         >>> best_counts(torch.tensor([3.0, 1.0, 2.0, 1.0, 0.5]), 3, sizes=[2, 3])
         [2, 1]
     """
+    _check_sizes(sizes, score)
     _check_count(keep, score.numel())
     if keep == score.numel():
         return list(sizes)
@@ -222,6 +224,11 @@ def _bits(values: kernels.Array) -> kernels.Array:
 
 def _edges(sizes: Sequence[int]) -> kernels.Array:
     return np.array([0, *itertools.accumulate(sizes)])
+
+
+def _check_sizes(sizes: Sequence[int], score: Tensor) -> None:
+    if sum(sizes) != score.numel() or min(sizes, default=0) < 0:
+        raise ValueError(f"sizes must be >= 0 and add up to {score.numel()}, got {list(sizes)}")
 
 
 def _check_count(keep: int, size: int) -> None:

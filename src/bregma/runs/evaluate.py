@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from bregma.data import FrameDataset, collate
 from bregma.nn import Record
+from bregma.nn.activity import evaluating
 from bregma.nn.delrec import DelRec
 from bregma.runs.delays import for_inference
 from bregma.sparsity import SynOps
@@ -44,12 +45,10 @@ def evaluate(net: nn.Module, dataset: FrameDataset, batch_size: int = 256, *, in
         Means over all samples.
     """
     net = for_inference(net) if inference else net
-    was_training = net.training
-    net.eval()
     right = loss = rate = operations = 0.0
     rates: dict[str, float] = {}
     for x, labels in DataLoader(dataset, batch_size=batch_size, collate_fn=collate, generator=torch.Generator()):
-        with Record(net) as record, SynOps(net) as ops:
+        with evaluating(net), Record(net) as record, SynOps(net) as ops:
             logits = net(x)
         share = len(labels) / len(dataset)
         right += (logits.argmax(1) == labels).sum().item()
@@ -58,7 +57,6 @@ def evaluate(net: nn.Module, dataset: FrameDataset, batch_size: int = 256, *, in
         operations += ops.total / len(dataset)
         for name, own in record.firing_rates().items():
             rates[name] = rates.get(name, 0.0) + own * share
-    net.train(was_training)
     return Evaluation(right / len(dataset), loss, rate, rates, operations)
 
 
@@ -78,15 +76,12 @@ def sample_activity(net: nn.Module, dataset: FrameDataset, samples: int = 6) -> 
         ``input`` (S, T, features), ``label`` and ``prediction`` (S,), ``spikes/<layer>`` (S, T, n) as bytes, and
         ``scores`` (S, T, classes).
     """
-    was_training = net.training
     net = for_inference(net)
     labels = dataset.labels
     rows = [int((labels == label).nonzero()[0]) for label in labels.unique()[:samples]]
     x, label = dataset.__getitems__(rows)
-    net.eval()
-    with Record(net) as record:
+    with evaluating(net), Record(net) as record:
         logits = net(x)
-    net.train(was_training)
     (scores,) = record.scores.values()
     return {
         "input": x.flatten(2).transpose(0, 1).contiguous(),

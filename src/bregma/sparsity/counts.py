@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bregma.dynamics.delays import delay_kernel, slots_needed
 from bregma.nn import DelayedRecurrentLIF, Record, RecurrentLIF
+from bregma.nn.activity import evaluating
 from bregma.sparsity.measure import density
 
 
@@ -36,9 +37,11 @@ class Operations:
     dense: float
 
 
-@torch.no_grad()
 def operations(net: nn.Module, x: Tensor) -> Operations:
-    """Count the synaptic operations of a forward pass; biases and membranes are none.
+    """Count the synaptic operations of a forward pass at inference; biases and membranes are none.
+
+    What the neurons of a recurrent layer say in the last step arrives nowhere and is not counted; `bregma.synops`,
+    which metrics and reports show, counts it.
 
     Args:
         net: a network of ``nn.Linear``, ``nn.Conv2d`` and layers of this package.
@@ -68,7 +71,7 @@ def operations(net: nn.Module, x: Tensor) -> Operations:
     def recurrent(module: nn.Module, inputs: Any, outputs: tuple[Tensor, Tensor]) -> None:
         add(outputs[0], *_of_loop(module, outputs[0]))
 
-    with ExitStack() as hooks:
+    with evaluating(net), ExitStack() as hooks:
         for module in net.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 hooks.enter_context(_Hook(module.register_forward_pre_hook, connecting))
@@ -79,7 +82,7 @@ def operations(net: nn.Module, x: Tensor) -> Operations:
 
 
 def activation_sparsity(net: nn.Module, x: Tensor) -> float:
-    """Return the share of neurons and time steps without a spike, over all spiking layers together.
+    """Return the share of neurons and time steps without a spike at inference, over all spiking layers together.
 
     Args:
         net: a network of layers of this package.
@@ -90,7 +93,7 @@ def activation_sparsity(net: nn.Module, x: Tensor) -> float:
         >>> activation_sparsity(SpikingSequential(LIF(decay=0.0)), torch.tensor([[[2.0, 0.0, 0.5, 0.5]]]))
         0.75
     """
-    with torch.no_grad(), Record(net) as record:
+    with evaluating(net), Record(net) as record:
         net(x)
     return 1 - record.firing_rate()
 

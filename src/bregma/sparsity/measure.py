@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
-from bregma.nn.activity import watch
+from bregma.nn.activity import evaluating, watch
 from bregma.nn.weights import split_parameters
 
 
@@ -38,20 +38,21 @@ def density(model: nn.Module, *, sparse: Sequence[str] = (), dense: Sequence[str
         0.25
     """
     weights, _ = split_parameters(model, sparse=sparse, dense=dense)
-    if not weights:
+    size = sum(w.numel() for w in weights.values())
+    if not size:
         raise ValueError(f"model must have weights, got a {type(model).__name__} without any")
-    return _nonzero(weights.values()) / sum(w.numel() for w in weights.values())
+    return _nonzero(weights.values()) / size
 
 
 def layer_densities(model: nn.Module, *, sparse: Sequence[str] = (), dense: Sequence[str] = ()) -> dict[str, float]:
-    """Return the density of each weight tensor by its full name; arguments and errors as in :func:`density`.
+    """Return the density of each weight tensor that is not empty by its full name; arguments as in :func:`density`.
 
     Example:
         >>> layer_densities(nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 1)))
         {'0.weight': 1.0, '1.weight': 1.0}
     """
     weights, _ = split_parameters(model, sparse=sparse, dense=dense)
-    return {name: _nonzero([w]) / w.numel() for name, w in weights.items()}
+    return {name: _nonzero([w]) / w.numel() for name, w in weights.items() if w.numel()}
 
 
 def parameters(model: nn.Module) -> int:
@@ -84,7 +85,9 @@ class SynOps:
     One synaptic operation is one spike that meets one weight that is not zero:
     :math:`\sum_t \sum_j 1[s_j(t) \neq 0] \cdot \#\{i : w_{ij} \neq 0\}`, over all dense layers, convolutions (borders
     and strides as they are) and recurrent weights. An input that is not zero counts as one spike whatever its value;
-    biases and what neurons do for themselves do not count. Spikes of the last step count in recurrent weights too.
+    biases and what neurons do for themselves do not count. Spikes of the last step count in recurrent weights too, and
+    a spike with a learned delay counts once, however many steps its spread covers (`bregma.sparsity.operations`, which
+    counts as NeuroBench does, leaves out the first and counts each arrival of the second).
 
     Args:
         net: any module that holds its weights in ``nn.Linear``, convolutions and `RecurrentLIF` layers.
@@ -137,15 +140,14 @@ class SynOps:
         self.by_weight[name] = self.by_weight.get(name, 0.0) + count
 
 
-@torch.no_grad()
 def synops(net: nn.Module, x: Tensor) -> float:
-    """Return the synaptic operations per sample of time-major frames (T, B, ...); see `SynOps`.
+    """Return the synaptic operations per sample of time-major frames (T, B, ...) at inference; see `SynOps`.
 
     Example:
         >>> from bregma.nn import SpikingMLP
         >>> synops(SpikingMLP(4, hidden=(3,), classes=2), torch.zeros(5, 2, 4))
         0.0
     """
-    with SynOps(net) as ops:
+    with evaluating(net), SynOps(net) as ops:
         net(x)
     return ops.total / x.shape[1]

@@ -1,0 +1,149 @@
+"""What all methods that thin out a network share: states that resume, what is refused, pieces that are not kept."""
+
+import copy
+
+import pytest
+import torch
+from optim_cases import adam, both, network, saved_and_loaded, train, weights
+
+from bregma import TargetDensity
+from bregma.optim import baselines, sparsifier
+from bregma.prox import maps
+
+
+@pytest.mark.parametrize("stop", [7, 29, 30, 35])
+@pytest.mark.parametrize("every", [1, 4])
+def test_resumes_bit_for_bit_through_a_safe_load(stop, every):
+    net, optimizer, sparsifier = both(every=every)
+    train(net, optimizer, stop)
+    state = saved_and_loaded([net.state_dict(), optimizer.state_dict(), sparsifier.state_dict()])
+    other, resumed, thinner = both(seed=5, every=every)
+    for part, saved in zip((other, resumed, thinner), state, strict=True):
+        part.load_state_dict(saved)
+    train(net, optimizer, 40 - stop)
+    train(other, resumed, 40 - stop)
+    assert torch.equal(weights(net), weights(other))
+    assert torch.equal(sparsifier.mask, thinner.mask)
+
+
+def test_state_dict_shares_no_storage():
+    net, optimizer, sparsifier = both()
+    train(net, optimizer, 5)
+    state = sparsifier.state_dict()
+    before = copy.deepcopy(state)
+    train(net, optimizer, 5)
+    assert torch.equal(state["dual"], before["dual"])
+    sparsifier.load_state_dict(state)
+    train(net, optimizer, 5)
+    assert torch.equal(state["dual"], before["dual"])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"density": 0.0}, ValueError, r"density must be in \(0, 1\], got 0.0"),
+        ({"density": "all"}, TypeError, "density must be a number, got str"),
+        ({"total_steps": 0}, ValueError, "total_steps must be >= 1, got 0"),
+        ({"total_steps": 1.5}, TypeError, "total_steps must be an integer, got float"),
+        ({"ramp_end": 1.5}, ValueError, r"ramp_end must be in \(0, 1\], got 1.5"),
+        ({"every": 0}, ValueError, "every must be >= 1, got 0"),
+        ({"prox": "l2"}, ValueError, "prox must be one of soft, firm, hard, got 'l2'"),
+        ({"metric": "fisher"}, ValueError, "metric must be one of adam, none, got 'fisher'"),
+        ({"allocation": "fair"}, ValueError, "allocation must be one of global, uniform, erk, global"),
+        ({"neuron_floor": -1}, ValueError, "neuron_floor must be >= 0, got -1"),
+        ({"layer_floor": 0.9}, ValueError, "layer_floor must be <= density = 0.5, got 0.9"),
+        ({"density": 0.1, "neuron_floor": 1}, ValueError, "density must be >= 0.152778 for the floors"),
+    ],
+)
+def test_says_what_is_wrong_before_any_work(options, error, message):
+    net = network()
+    before = weights(net)
+    with pytest.raises(error, match=message):
+        TargetDensity(adam(net), **{"density": 0.5, "total_steps": 10, **options})
+    assert torch.equal(before, weights(net))
+
+
+def test_wants_the_right_optimiser_and_state():
+    net = network()
+    with pytest.raises(ValueError, match="metric must be 'none' for SGD"):
+        TargetDensity(torch.optim.SGD(net.parameters(), lr=0.1), 0.5, 10)
+    with pytest.raises(TypeError, match=r"optimizer must be a torch.optim.Optimizer, got Sequential"):
+        TargetDensity(net, 0.5, 10)
+    with pytest.raises(ValueError, match="optimizer must hold weights"):
+        TargetDensity(torch.optim.Adam([net[0].bias]), 0.5, 10)
+    _, _, sparsifier = both()
+    with pytest.raises(ValueError, match="state_dict must hold step_count, mask, dual, cut, lam, delta, got mask"):
+        sparsifier.load_state_dict({"mask": sparsifier.mask})
+    state = sparsifier.state_dict() | {"mask": torch.ones(3, dtype=torch.bool)}
+    with pytest.raises(ValueError, match=r"of this method on 72 weights, got mask torch.bool of shape \(3,\)"):
+        sparsifier.load_state_dict(state)
+
+
+def test_diverged_training_is_named():
+    net, optimizer, _ = both(every=1)
+    for p in net.parameters():
+        p.grad = torch.full_like(p, float("nan"))
+    with pytest.raises(ValueError, match="diverged"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"dual": torch.ones(50)},
+        {"cut": torch.ones(3)},
+        {"mask": torch.ones(72)},
+        {"mask": None},
+        {"lam": "x"},
+        {"delta": torch.ones(())},
+    ],
+)
+def test_a_broken_state_is_refused_and_changes_nothing(changed):
+    _, _, thinner = both(every=1)
+    before = copy.deepcopy(thinner.state_dict())
+    with pytest.raises(ValueError, match=f"state_dict must be of this method on 72 weights, got {next(iter(changed))}"):
+        thinner.load_state_dict({**before, "step_count": 7, **changed})
+    assert thinner.step_count == 0
+    assert torch.equal(thinner.mask, before["mask"])
+
+
+def test_one_method_for_one_optimiser():
+    net, optimizer, _ = both()
+    with pytest.raises(ValueError, match="no other method that thins out its weights; make a new optimizer"):
+        baselines.MagnitudePruning(optimizer, 0.5, 40)
+    TargetDensity(adam(net), 0.5, 40)
+
+
+@pytest.mark.parametrize("make", [TargetDensity, lambda *args: baselines.MagnitudePruning(*args, metric="adam")])
+def test_an_optimiser_without_a_second_moment_is_named(make):
+    net = network()
+    optimizer = torch.optim.Adamax(net.parameters())
+    make(optimizer, 0.5, 2)
+    with pytest.raises(ValueError, match="metric must be 'none' for Adamax, which keeps no second moment"):
+        train(net, optimizer, 2)
+
+
+@pytest.mark.parametrize("make", [TargetDensity, lambda *args: baselines.MagnitudePruning(*args, metric="adam")])
+def test_pieces_follow_the_tensors_and_none_are_kept_after_the_ramp(make):
+    net = network()
+    optimizer = adam(net)
+    thinner = make(optimizer, 0.5, 8)
+    for _ in range(8):
+        train(net, optimizer, 1)
+        assert all(piece.data_ptr() >= thinner.mask.data_ptr() for piece in thinner.masks)
+        assert torch.equal(torch.cat([piece.flatten() for piece in thinner.masks]), thinner.mask)
+    assert [flat is thinner.mask for flat, _ in thinner.structure._cut] == [True]
+
+
+@pytest.mark.parametrize("strided", [False, True])
+def test_what_goes_is_zero_and_what_stays_is_as_it_was_finite_or_not(strided):
+    values = torch.tensor([float("inf"), 2.0, float("nan"), -3.0])
+    kept = torch.tensor([False, True, False, True])
+    values = values.repeat_interleave(2)[::2] if strided else values
+    sparsifier._keep(values, kept)
+    assert values.tolist() == [0.0, 2.0, 0.0, -3.0]
+    dual = torch.tensor([float("nan"), float("inf"), 2.0, 0.5])
+    dual = dual.repeat_interleave(2)[::2] if strided else dual
+    hard = maps.hard(dual, torch.tensor([1.0, float("inf"), 1.0, 1.0]))
+    assert hard[0].isnan()
+    assert hard[1:].tolist() == [0.0, 2.0, 0.0]
