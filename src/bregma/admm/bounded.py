@@ -7,7 +7,7 @@ alone. What s_b is:
 * readout: ``f f^T`` and ``f t^T`` with features f and targets t of the sample; norms ``||f||^2`` and ``||f|| ||t||``.
   Both have the smaller of their two weights, so that the least squares stays one of weighted samples;
 * Gram matrix of a hidden layer: ``sum_t p_t p_t^T`` with the traces p of what it hears;
-* cross matrix of a hidden layer: ``sum_t d_t a_t^T`` with filtered displacements d and the spikes a it hears;
+* cross matrix of a hidden layer: ``sum_t a_t d_t^T`` with filtered displacements d and the spikes a it hears;
 * start: ``sum_t x_t`` of the spikes x of every input; and 1 for the sample.
 
 The norm of a sum of outer products is found without it: ``||sum_t u_t v_t^T||^2 = sum_tt' (u_t . u_t') (v_t . v_t')``.
@@ -104,7 +104,7 @@ def layers(solver: ConsistentADMM, x: Tensor, y: Tensor, clip: float) -> dict[st
     nothing = reversed(list(enumerate(activity.membranes)))  # of a client without samples: zeros of the right shape
     for k, d in solver.displacements(activity, y) if len(y) else nothing:
         a, bound = activity.spikes[k], 1.0 if clip < math.inf else math.inf
-        sums[f"layer.{k}.cross"] = Bounded(_scaled_sum(d, a, bound), bound)
+        sums[f"layer.{k}.cross"] = Bounded(_scaled_sum(a, d, bound), bound)
         if len(none[k].gram):
             traces = trace(a, solver.settings.constants.decay)
             sums[f"layer.{k}.gram"] = Bounded(_scaled_sum(traces, traces, bound), bound)

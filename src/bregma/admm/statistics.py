@@ -26,7 +26,7 @@ class Statistics:
     """Sums over samples, in float64.
 
     Args:
-        gram: ``sum_r w_r phi_r phi_r^T`` (n, n).
+        gram: ``sum_r w_r phi_r phi_r^T`` (n, n), symmetric; of `solve` and `SharedFit` the lower triangle is enough.
         cross: ``sum_r w_r phi_r t_r^T`` (n, m).
         count: ``sum_r w_r``, a tensor (), so that workers can sum it in place like the others.
 

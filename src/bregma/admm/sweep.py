@@ -84,7 +84,7 @@ class Sweep:
             synapses, a, own = self._synapses[layer], activity.spikes[layer], activity.spikes[layer + 1]
             cross = synapses.sums(d, a, own)
             gram = synapses.gram(a, own, s.constants.decay) if due[layer] else cross.new_empty(0, 0)
-            found.append(Statistics(gram, cross, cross.new_tensor(synapses.count(a))))
+            found.append(Statistics(gram, cross.T, cross.new_tensor(synapses.count(a))))
         return found[::-1]
 
     def displacements(
@@ -110,7 +110,7 @@ class Sweep:
     def moves(self, sums: Sequence[Statistics], keep: float, masks: Sequence[Tensor] | None = None) -> list[Tensor]:
         """What each hidden layer's weights should change by, up to a factor.
 
-        ``(cross / count) (gram / count + mu I)^-1``.
+        ``(cross^T / count) (gram / count + mu I)^-1``.
 
         Args:
             sums: over all samples.
@@ -121,7 +121,7 @@ class Sweep:
         for layer, (preconditioner, new) in enumerate(zip(self._layers, sums, strict=True)):
             if len(new.gram):
                 preconditioner.update(Statistics(new.gram, new.gram[:, :0], new.count), keep if layer else 1.0)
-            cross = (new.cross / new.count).to(self._dtype)
+            cross = (new.cross.T / new.count).to(self._dtype).contiguous()
             moves.append(preconditioner.apply(cross, None if masks is None else masks[layer]))
         return moves
 
@@ -149,4 +149,4 @@ def _nothing(shape: tuple[int, int], due: bool) -> Statistics:
     """The sums of a layer over no samples."""
     rows, features = shape
     zeros = Statistics.empty(features if due else 0, 0)
-    return Statistics(zeros.gram, zeros.gram.new_zeros(rows, features), zeros.count)
+    return Statistics(zeros.gram, zeros.gram.new_zeros(features, rows), zeros.count)
