@@ -167,6 +167,20 @@ def test_onnx_steps_equal_the_network(name, tmp_path):
     assert all(np.isfinite(state).all() for state in states)
 
 
+def test_onnx_names_a_frame_that_does_not_fit(tmp_path):
+    pytest.importorskip("onnxscript")
+    from bregma.interop.onnx import to_onnx
+
+    for first, shape, message in (
+        (nn.Linear(4, 3), (99,), r"frame_shape must be \(4,\) for the first layer, got \(99,\)"),
+        (nn.Conv2d(2, 3, 3), None, "frame_shape must be given unless the first layer is dense, got a Conv2d"),
+        (nn.Conv2d(2, 3, 3), (5, 8, 8), r"frame_shape must fit the network, got \(5, 8, 8\): "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            to_onnx(SpikingSequential(first, LIF()), tmp_path / "net.onnx", frame_shape=shape)
+    assert not list(tmp_path.iterdir())
+
+
 def run_onnx(onnxruntime, path, x):
     """Output at each step and the last states, from rest."""
     session = onnxruntime.InferenceSession(path)

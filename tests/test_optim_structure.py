@@ -309,6 +309,7 @@ def test_the_threshold_of_neurons_is_the_quantile_of_their_root_mean_square():
         ({"structure": "2:4", "neuron_floor": 1}, ValueError, "neuron_floor must be 0 unless structure is 'weights'"),
         ({"structure": []}, ValueError, "at least one population"),
         ({"structure": [3]}, TypeError, "a sequence of bregma.nn.Population"),
+        ({"structure": 3}, TypeError, "a sequence of bregma.nn.Population"),
     ],
 )
 def test_says_what_is_wrong_with_a_structure(options, error, message):

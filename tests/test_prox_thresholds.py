@@ -13,7 +13,7 @@ from bregma.prox import kernels, maps
 from bregma.prox import thresholds as th
 
 quick = settings(max_examples=50, deadline=None)
-shapes = st.lists(st.lists(st.integers(1, 7), min_size=2, max_size=3).map(tuple), min_size=1, max_size=4)
+shapes = st.lists(st.lists(st.integers(0, 7), min_size=2, max_size=3).map(tuple), min_size=1, max_size=4)
 
 
 @st.composite

@@ -63,6 +63,30 @@ def as_sequential(net: Network) -> SpikingSequential:
     )
 
 
+def input_shape(chain: SpikingSequential, frame_shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Shape of a frame of a chain.
+
+    Args:
+        chain: the layers.
+        frame_shape: what the caller says; needed unless the first layer is dense.
+
+    Raises:
+        ValueError: it is needed, or the first layer takes another one.
+
+    Example:
+        >>> input_shape(SpikingSequential(nn.Linear(4, 3), LIF()), None)
+        (4,)
+    """
+    first = next(iter(chain), None)
+    if isinstance(first, nn.Linear):
+        if frame_shape is not None and tuple(frame_shape) != (first.in_features,):
+            raise ValueError(f"frame_shape must be ({first.in_features},) for the first layer, got {frame_shape}")
+        return (first.in_features,)
+    if frame_shape is None:
+        raise ValueError(f"frame_shape must be given unless the first layer is dense, got a {type(first).__name__}")
+    return tuple(frame_shape)
+
+
 def _of_mlp(net: SpikingMLP) -> SpikingSequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index, layer in enumerate(net.hidden):

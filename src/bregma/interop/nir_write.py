@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bregma import __version__
 from bregma.dynamics import ATan, Box, FastSigmoid, Surrogate, Triangle
-from bregma.interop.chain import folded
+from bregma.interop.chain import folded, input_shape
 from bregma.nn import LIF, DelayedRecurrentLIF, Readout, RecurrentLIF, SpikeLinear, SpikingSequential
 
 Shape = tuple[int, ...]
@@ -25,7 +25,7 @@ _KEPT = (ATan, Box, FastSigmoid, Triangle)
 def write_graph(chain: SpikingSequential, dt: float, frame_shape: Shape | None, nir: Any) -> tuple[Any, list[str]]:
     """The graph of a chain, and what of it other readers will not see."""
     writer = _Writer(dt, nir)
-    writer.start(_input_shape(chain, frame_shape))
+    writer.start(input_shape(chain, frame_shape))
     for name, module in chain.named_children():
         writer.add(name, module)
     writer.end()
@@ -35,15 +35,6 @@ def write_graph(chain: SpikingSequential, dt: float, frame_shape: Shape | None, 
         writer.lost.append(f"output: class scores are the {chain.score} of the last node over time")
     graph = nir.NIRGraph(nodes=writer.nodes, edges=writer.edges, metadata=metadata)
     return graph, writer.lost
-
-
-def _input_shape(chain: SpikingSequential, frame_shape: Shape | None) -> Shape:
-    first = next(iter(chain), None)
-    if isinstance(first, nn.Linear):
-        return (first.in_features,)
-    if frame_shape is None:
-        raise ValueError(f"frame_shape must be given unless the first layer is dense, got a {type(first).__name__}")
-    return tuple(frame_shape)
 
 
 class _Writer:

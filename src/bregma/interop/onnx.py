@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bregma import dynamics
-from bregma.interop.chain import Network, as_sequential
+from bregma.interop.chain import Network, as_sequential, input_shape
 from bregma.interop.libraries import library
 from bregma.nn import LIF, DelayedRecurrentLIF, Readout, SpikingSequential
 from bregma.nn.sequential import over_time
@@ -90,12 +90,13 @@ def to_onnx(net: Network, path: str | Path, *, frame_shape: tuple[int, ...] | No
     library("onnx", "onnx")
     library("onnxscript", "onnx")
     chain = copy.deepcopy(as_sequential(net)).float().eval()
-    first = next(iter(chain))
-    if frame_shape is None and not isinstance(first, nn.Linear):
-        raise ValueError(f"frame_shape must be given unless the first layer is dense, got a {type(first).__name__}")
-    shape = (first.in_features,) if isinstance(first, nn.Linear) else tuple(frame_shape or ())
+    shape = input_shape(chain, frame_shape)
     with dynamics.use_backend("torch"):
-        step = TimeStep(chain, torch.zeros(1, *shape))
+        try:
+            step = TimeStep(chain, torch.zeros(1, *shape))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"frame_shape must fit the network, got {shape}: {reason}") from error
         write_bytes(Path(path), _exported(step, torch.zeros(2, *shape)))
     return step
 

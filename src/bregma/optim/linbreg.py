@@ -127,7 +127,7 @@ class LinBreg(ProximalOptimizer):
         penalty: a name that :func:`bregma.prox.get` knows. Default: "l1".
         init: ``"anchored"``, ``"shrink"`` or ``"sparse"``, as in :class:`bregma.AdaBreg`. Default: "anchored".
         init_density: share of weights left by ``init="sparse"``, in (0, 1]. Default: 0.1.
-        seed: of the random share; default: torch's global generator.
+        seed: of the random share, an integer >= 0; default: torch's global generator.
         maximize: ascend instead of descend. Default: False.
         foreach: use multi-tensor operations. Default: None, which chooses the fastest path.
         fused: use torch's fused kernel. Default: None, which uses it on the CPU.

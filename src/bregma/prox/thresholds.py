@@ -87,10 +87,14 @@ def allocate(
     """
     if allocation not in ("uniform", "erk"):
         raise ValueError(f"allocation must be one of uniform, erk, got {allocation!r}")
+    if not shapes:
+        raise ValueError("shapes must be of at least one weight tensor, got none")
     sizes = tuple(math.prod(shape) for shape in shapes)
     lowest = tuple([0] * len(sizes) if floors is None else floors)
     if not sum(lowest) <= total <= sum(sizes):
         raise ValueError(f"total must be between {sum(lowest)} (the floors) and {sum(sizes)}, got {total}")
+    if total == sum(sizes):
+        return list(sizes)
     shares = sizes if allocation == "uniform" else tuple(sum(shape) for shape in shapes)
     points, sums = _bends(shares, lowest, sizes)
     k = min(max(1, bisect.bisect_left(sums, total)), len(points) - 1)
@@ -107,7 +111,7 @@ def _scaled(scale: float, shares: Sequence[int], lowest: Sequence[int], sizes: S
 @functools.lru_cache(maxsize=8)  # the same in every step of a training
 def _bends(shares: tuple[int, ...], lowest: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[list[float], list[float]]:
     """Scales where a tensor leaves its floor or is full, and the sums there; from one to the next they are linear."""
-    edges = [edge / share for share, *both in zip(shares, lowest, sizes, strict=True) for edge in both]
+    edges = [edge / share for share, *both in zip(shares, lowest, sizes, strict=True) if share for edge in both]
     points = sorted({0.0, *edges})
     return points, [math.fsum(_scaled(point, shares, lowest, sizes)) for point in points]
 

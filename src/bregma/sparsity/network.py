@@ -146,7 +146,8 @@ def compress(net: nn.Module) -> SparseNetwork:
     """Return a trained network in a form for inference that costs what its connections cost.
 
     Scores are those of ``net.eval()`` up to rounding; a normalisation becomes part of the weights. It pays below about
-    a tenth of the connections; :func:`bregma.compact` first takes out the neurons that do not matter.
+    a fifth of the connections, for a single sample at any density; :func:`bregma.compact` first takes out the neurons
+    that do not matter.
 
     Args:
         net: a :class:`bregma.nn.SpikingMLP` or :class:`bregma.nn.DelRec` of float32 or float64; it is not changed, and

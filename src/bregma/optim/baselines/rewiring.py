@@ -119,7 +119,8 @@ class RigL(_Rewiring):
             100 is for a hundred times longer training).
         drop: share of the connections that the first rewiring replaces, in (0, 1]. Default: 0.3.
         seed: of the first mask, >= 0. Default: 0.
-        allocation: ``"erk"``, ``"uniform"`` or ``"global"`` (random over the whole network). Default: "erk".
+        allocation: ``"erk"``, ``"uniform"``, ``"global"`` (random over the whole network), or ``"global+erk"``, the
+            mean of the two. Default: "erk".
         neuron_floor: inputs that each output of each weight tensor keeps. Default: 0.
         layer_floor: share of each weight tensor that is kept at least. Default: 0.
 
