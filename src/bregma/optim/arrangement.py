@@ -43,7 +43,7 @@ def build(
         structure = populations(net)
     if isinstance(structure, str):
         raise ValueError(f"structure must be weights, neurons, n:m as in 2:4, or populations, got {structure!r}")
-    groups = list(structure) if isinstance(structure, Sequence) else [structure]
-    if not all(isinstance(group, Population) for group in groups):
+    known = isinstance(structure, Sequence) and all(isinstance(group, Population) for group in structure)
+    if not known:
         raise TypeError("structure must be a name or a sequence of bregma.nn.Population")
-    return Neurons(weights, groups, allocation, layer_floor)
+    return Neurons(weights, structure, allocation, layer_floor)
