@@ -8,10 +8,10 @@ Everyone gets the same network, epochs, order of samples, schedule (5 % warm-up,
 gradient clip and grid of learning rates, which goes on by factors of two while the best is at its edge. The learning
 rate of a method is the one with the best validation accuracy of the tuning seed 100, found at density 0.05 for
 densities below 0.1, at 0.1 for 0.1, and at 0.2 for the others; lam and decay of the methods that have one are tuned
-along with it. With `--lr` nothing is tuned. Variants of TargetDensity were compared on the validation part, for `voices` at the seeds 0,
-1, 5 and 6, which are two splits of the voices; seeds from 5 on are in no table. Test accuracy is that of the last
-weights, by a forward pass with hard spikes on samples never used for a choice. Density counts exact zeros of the weight
-matrices.
+along with it. With `--lr` nothing is tuned. Variants of TargetDensity were compared on the validation part, for
+`voices` at the seeds 0, 1, 5 and 6, which are two splits of the voices; seeds from 5 on are in no table. Test accuracy
+is that of the last weights, by a forward pass with hard spikes on samples never used for a choice. Density counts exact
+zeros of the weight matrices.
 """
 
 import argparse
@@ -201,7 +201,7 @@ def grid(method: str) -> list[dict[str, Any]]:
 
 
 def tuned_at(method: str, density: float) -> float:
-    """The density at which a method is tuned for another: at 0.1, where it is held against the dense one, at its own."""
+    """The density at which a method is tuned for another; 0.1, where it is held against the dense one, has its own."""
     return 1.0 if method == "dense" else 0.05 if density < 0.1 else 0.1 if density == 0.1 else 0.2
 
 
