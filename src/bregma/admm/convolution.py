@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bregma.admm.products import times
+from bregma.admm.products import correlate, gram, times
 from bregma.admm.statistics import SharedFit, Statistics
 from bregma.admm.systems import box_minimum
 from bregma.admm.updates import cholesky
@@ -152,10 +152,10 @@ class ConvolutionInputs:
         flat = sums.view(-1, sums.shape[-1])
         for rows, wanted in zip(self._rows.split(_ROWS), flat.split(_ROWS), strict=True):
             patches = self._map.patches(rows)
-            own.cross += patches.T @ self._map.by_place(wanted)
+            own.cross += correlate(patches, self._map.by_place(wanted))
             own.count += len(patches)
             if due:
-                own.gram += patches.T @ patches
+                own.gram += gram(patches)
         return self._shared.weights(own, ridge, like=sums)
 
     def feedback(self, sums: Tensor, weight: Tensor, out: Tensor) -> Tensor:
