@@ -16,8 +16,12 @@ from bregma.files import write_bytes
 
 def identity(parameters: Mapping[str, Any], classes: list[Any], x: Tensor, codes: Tensor) -> str:
     """What must be the same for a checkpoint to be gone on with: parameters, labels, a digest of the data."""
-    digest = [zlib.crc32(part.contiguous().numpy().data) for part in (x, codes)]
-    return json.dumps([dict(parameters), classes, list(x.shape), digest], default=str)
+    return json.dumps([dict(parameters), classes, list(x.shape), digest(x, codes)], default=str)
+
+
+def digest(x: Tensor, codes: Tensor) -> list[int]:
+    """Numbers that differ for other data, of which nothing else is kept."""
+    return [zlib.crc32(part.contiguous().view(torch.uint8).numpy().data) for part in (x, codes)]
 
 
 def save(path: Path, of: str, solver: Trained, history: History) -> None:
