@@ -106,7 +106,7 @@ def test_a_refused_call_changes_nothing(options, monkeypatch):
 def test_an_iteration_that_fails_midway_leaves_the_weights_to_go_on_from(monkeypatch):
     X, y = spike_task()
     model = bregma.ADMMClassifier(**TINY).fit(X, y)
-    weights = [weight.copy() for weight in model.weights_]
+    weights, broken = [weight.copy() for weight in model.weights_], model._running.solver
 
     def fail(*_):
         raise KeyboardInterrupt
@@ -117,3 +117,4 @@ def test_an_iteration_that_fails_midway_leaves_the_weights_to_go_on_from(monkeyp
             model.partial_fit(X[:, ::2], y[::2])
     assert all(map(np.array_equal, model.weights_, weights))
     assert model.partial_fit(X, y).n_iter_ == 7
+    assert model._running.solver is not broken
