@@ -18,7 +18,7 @@ from admm_paper import CLASSES, SAMPLES, Part, recordings
 
 from bregma.admm import ADMM, Constants, Convolution, Settings, forward
 from bregma.admm.forward import random_layer
-from bregma.runs.files import write_text
+from bregma.files import write_text
 from bregma.runs.folder import environment
 
 RESULTS = Path(__file__).parent / "results" / "admm_convolution.json"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bregma.data import BinRecordings, bin_events, default_root, read_idx, simulate
 from bregma.data.nmnist import SIDE, WINDOW_US
-from bregma.runs.files import write_bytes
+from bregma.files import write_bytes
 
 STEPS, POOLED = 30, SIDE // 2
 FRAME = (2, POOLED, POOLED)

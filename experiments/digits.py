@@ -12,8 +12,8 @@ import statistics
 from pathlib import Path
 
 from bregma.data import load
+from bregma.files import write_text
 from bregma.runs.experiment import METHODS, recipe
-from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder, describe, environment
 from bregma.runs.loop import train
 

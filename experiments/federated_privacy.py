@@ -18,9 +18,9 @@ from torch import Tensor
 
 from bregma.admm.consistent_settings import ConsistentSettings
 from bregma.data import FrameDataset, collate, load
+from bregma.files import write_text
 from bregma.interop.federated import Plan, Server, local_sums
 from bregma.interop.privacy import Privacy
-from bregma.runs.files import write_text
 from bregma.runs.folder import environment
 
 RESULTS = Path(__file__).parent / "results" / "federated_privacy.json"

@@ -12,9 +12,9 @@ from torch import nn
 
 import bregma
 from bregma.data import Splits, collate, load
+from bregma.files import write_text
 from bregma.interop.snntorch import run, to_snntorch
 from bregma.nn import Record, SpikingMLP
-from bregma.runs.files import write_text
 
 RESULTS = Path(__file__).parent / "results" / "snntorch_agreement.json"
 SETTINGS = {"hidden": 256, "gain": 3.0, "lam": 0.3, "lr": 5e-3, "init": "sparse", "epochs": 3, "batch_size": 32}

@@ -8,6 +8,7 @@ from admm_cases import spike_data
 import bregma
 from bregma.admm import ADMM, Constants, Convolution, Settings
 from bregma.admm.convolution import ConvolutionInputs, ConvolutionSystem
+from bregma.admm.synapses import Convolved
 from bregma.admm.systems import SpikeSystem
 
 SHAPE = (2, 7, 6)
@@ -128,3 +129,25 @@ def test_shapes_are_checked(hidden, frame_shape, message):
 def test_convolutions_are_checked():
     with pytest.raises(ValueError, match="stride must be >= 1, got 0"):
         Convolution(2, 3, stride=0)
+
+
+def test_float32_sums_over_many_patches_are_exact_to_float32():
+    layer, generator = Convolution(4, 5).on((2, 20, 20)), torch.Generator().manual_seed(0)
+    spikes = torch.rand(8, 64, 800, generator=generator)  # real numbers: sums of zeros and ones would be exact
+    maps = torch.randn(8, 64, layer.neurons, generator=generator)
+
+    def error(of):
+        single, exact = (of(spikes.to(dtype), maps.to(dtype)).double() for dtype in (torch.float32, torch.float64))
+        return float((single - exact).norm() / exact.norm())
+
+    assert error(lambda a, d: ConvolutionInputs(a, layer).fit(d, ridge=1.0)) < 2e-6
+    assert error(lambda a, d: Convolved(layer).sums(d, a, d)) < 3e-6
+    wide = Convolution(2, 5).on((8, 10, 10))
+    assert error(lambda a, d: Convolved(wide).gram(a, d, 0.0)) < 1e-7
+
+
+def test_a_gram_matrix_of_patches_is_whole():
+    layer = Convolution(4, 5).on((2, 20, 20))
+    gram = Convolved(layer).gram(torch.rand(2, 3, 800), torch.empty(0), 0.5)
+    assert torch.equal(gram, gram.T)
+    assert bool((gram > 0).all())

@@ -1,6 +1,9 @@
 """`ADMMClassifier` with the paper's solver: habits of scikit-learn, true accuracy, checkpoints, refusals."""
 
+import ast
+import inspect
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 import bregma
-from bregma.admm import checks
+from bregma.admm import Convolution, Delayed, Flips, Recurrent, Window, checks
 from bregma.nn import SpikingMLP
 
 SMALL = {"solver": "paper", "hidden": (20,), "iterations": 40, "warming": 20, "measure_every": 20}
@@ -74,6 +77,17 @@ def test_habits_of_scikit_learn():
         model.predict(X)
 
 
+def test_every_default_is_said():
+    said = bregma.ADMMClassifier.__doc__.partition("Args:")[2].partition("Attributes:")[0]
+    entries = dict(re.findall(r"^        (\w+): (.*?)(?=^        \w|\Z)", said, re.DOTALL | re.MULTILINE))
+    parameters = inspect.signature(bregma.ADMMClassifier).parameters
+    assert list(entries) == list(parameters)
+    for name, parameter in parameters.items():
+        default = re.search(r"Default:\s+(\(.*?\)|[^\s,]+?)[.,]?(\s|$)", entries[name])[1]
+        written = default if isinstance(parameter.default, str) else ast.literal_eval(default)
+        assert written == (f'"{parameter.default}"' if isinstance(parameter.default, str) else parameter.default), name
+
+
 def test_two_classes_have_one_score():
     X, y = spike_task()
     model = bregma.ADMMClassifier(**SMALL).fit(X, y == "ant")
@@ -99,7 +113,7 @@ def test_all_settings_reach_the_solver():
     options |= {"readout_update": "exact", "penalties": "balanced", "sigma": 0.3, "warming": 3}
     model = bregma.ADMMClassifier((8,), solver="paper", iterations=6, **options).fit(X, y)
     for name, value in options.items():
-        settings = model._solver.solver.settings
+        settings = model._running.solver.solver.settings
         assert getattr(settings.constants if name == "sigma" else settings, name) == value
 
 
@@ -183,12 +197,82 @@ def test_what_does_not_fit_is_refused_with_numbers(monkeypatch):
         ({"coding": (1, 0)}, r"coding must be two numbers, the second larger, got \(1, 0\)"),
         ({"init": "ones"}, "init must be one of uniform, forward, got 'ones'"),
         ({"layout": "sideways"}, "layout must be one of time-major, batch-major, got 'sideways'"),
+        ({"coding": 1}, "coding must be two numbers, the second larger, got 1"),
+        ({"coding": (0, 1, 2)}, r"coding must be two numbers, the second larger, got \(0, 1, 2\)"),
+        ({"random_state": 2**64}, "random_state must be an integer of 64 bits, got 18446744073709551616"),
+        ({"solver": "consistent", "step": 0, "warming": 300}, "step must be > 0 and finite, got 0"),
+        ({"class_weight": {"ant": -1}}, "class_weight must hold finite weights >= 0, got -1 for the class 'ant'"),
+        ({"class_weight": "even"}, "class_weight must be None, 'balanced' or a dict, got 'even'"),
+        ({"rule": "flips"}, "rule='flips' has no meaning with solver='paper'; leave it out"),
+        (
+            {"batch_size": 3, "rule": Flips(), "readout": "q", "step": -5, "readout_ridge": -4},
+            r"batch_size=3, rule=Flips.*, readout='q', step=-5, readout_ridge=-4 have no meaning with solver='paper'; ",
+        ),
+        (
+            {"solver": "consistent", "warming": 0, "order": "nonsense", "relaxation": 99, "penalties": "q"},
+            "warming=0, order='nonsense', relaxation=99, penalties='q' have no meaning with solver='consistent'",
+        ),
     ],
 )
 def test_parameters_are_checked_in_fit(change, message):
     X, y = spike_task()
     with pytest.raises(ValueError, match=message):
         bregma.ADMMClassifier(**{**SMALL, **change}).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": 8}, r"hidden must be a sequence of layers, such as \(8,\), got 8"),
+        ({"hidden": (8, 1.5)}, "hidden must hold numbers of neurons, Convolution objects.*, got 1.5"),
+        ({"random_state": None}, "random_state must be an integer, so that a fit can be repeated, got None"),
+        ({"rule": 3}, "rule must be one of window, dithered, flips or an object of bregma.admm, got 3"),
+        ({"rule": Window}, "rule must be one of window, .* or an object of bregma.admm, got <class"),
+        ({"batch_size": 1.5}, "batch_size must be an integer >= 1, got 1.5"),
+        ({"batch_size": "a"}, "batch_size must be an integer >= 1, got 'a'"),
+        ({"anderson": None}, "anderson must be an integer >= 0, got None"),
+        ({"decay": "a"}, "decay must be a number, got 'a'"),
+        ({"frame_shape": 5}, r"frame_shape must be \(channels, height, width\) or None, got 5"),
+        ({"class_weight": 3}, "class_weight must be None, 'balanced' or a dict, got 3"),
+    ],
+)
+def test_types_of_parameters_are_checked_in_fit(change, message):
+    X, y = spike_task()
+    with pytest.raises(TypeError, match=message):
+        bregma.ADMMClassifier(**{**SMALL, **change}).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"validation": (1,)}, ValueError, r"validation must be a pair \(frames, labels\), got tuple of 1"),
+        ({"validation": 3}, ValueError, r"validation must be a pair \(frames, labels\), got int"),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every must be >= 1, got 0"),
+        ({"checkpoint_every": 1.5}, TypeError, "checkpoint_every must be an integer >= 1, got 1.5"),
+    ],
+)
+def test_options_of_fit_are_checked(options, error, message):
+    with pytest.raises(error, match=message):
+        bregma.ADMMClassifier(**SMALL).fit(*spike_task(), **options)
+
+
+@pytest.mark.parametrize("solver", ["paper", "consistent"])
+def test_integers_of_numpy_are_integers(tmp_path, solver):
+    X, y = spike_task()
+    ours, theirs = (
+        bregma.ADMMClassifier(
+            hidden, solver=solver, iterations=kind(2), random_state=kind(3), frame_shape=(1, kind(4), 3)
+        ).fit(X, y, checkpoint=tmp_path / "run.pt")  # the second one finds its checkpoint
+        for kind, hidden in ((int, (8, 4)), (np.int64, np.array([8, 4])))
+    )
+    assert all(map(np.array_equal, ours.weights_, theirs.weights_))
+    assert Convolution(np.int64(2), np.int64(3)) == Convolution(2, 3)
+    assert type(Recurrent(np.int64(2), [np.int64(3)]).delays[0]) is int
+    for make, name in ((lambda: Convolution(2, 1.5), "kernel"), (lambda: Delayed(1.5), "neurons")):
+        with pytest.raises(TypeError, match=f"{name} must be an integer >= 1, got 1.5"):
+            make()
+    with pytest.raises(TypeError, match="delays must be a sequence of integers, got 2"):
+        Delayed(3, 2)
 
 
 @pytest.mark.parametrize(

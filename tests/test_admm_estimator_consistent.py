@@ -143,7 +143,7 @@ def test_rare_classes_count_more_if_balanced():
         found.append((model.predict(unseen)[labels == "cat"] == "cat").mean())
     assert found[1] > found[0]
     assert found[2] > found[0]
-    with pytest.raises(ValueError, match="class_weight must be None with solver='paper', got 'balanced'"):
+    with pytest.raises(ValueError, match="class_weight='balanced' has no meaning with solver='paper'; leave it out"):
         bregma.ADMMClassifier(solver="paper", class_weight="balanced").fit(X, y)
 
 

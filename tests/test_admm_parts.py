@@ -37,6 +37,13 @@ def test_data_become_events_only_if_sparse_and_binary():
     assert isinstance(data_inputs(1 - x), DenseInputs)
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_data_without_a_spike_get_weights_of_zero(ridge):
+    inputs = data_inputs(torch.zeros(3, 4, 5))
+    assert isinstance(inputs, EventInputs)
+    assert torch.equal(inputs.fit(torch.ones(3, 4, 2), ridge), torch.zeros(2, 5))
+
+
 @pytest.mark.parametrize("rows", [3, 12, 20])
 @pytest.mark.parametrize("shift", [0.1, 1.1])
 def test_spike_systems_equal_dense_algebra(rows, shift):

@@ -208,7 +208,7 @@ def test_what_admm_trained_runs_in_snntorch(hidden):
     random = np.random.default_rng(0)
     y = np.arange(20) % 3
     x = (random.random((8, 20, 2 * 6 * 6)) < 0.1 + 0.2 * y[:, None]).astype(np.float32)
-    model = ADMMClassifier(hidden=hidden, frame_shape=(2, 6, 6), iterations=5, warming=2).fit(x, y)
+    model = ADMMClassifier(hidden=hidden, frame_shape=(2, 6, 6), iterations=5).fit(x, y)
     given = torch.from_numpy(x).view(8, 20, 2, 6, 6)
     with torch.no_grad():
         scores = run(to_snntorch(model), given)[1][-1].numpy()

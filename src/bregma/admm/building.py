@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +11,15 @@ from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 
+from bregma.admm.arguments import Parameters, normalised
 from bregma.admm.checks import require_batch_memory, require_memory
 from bregma.admm.consistent import ConsistentADMM
 from bregma.admm.consistent_settings import ConsistentSettings
-from bregma.admm.convolution import Convolution
 from bregma.admm.fitting import Data
 from bregma.admm.forward import forward
+from bregma.admm.layers import build
 from bregma.admm.network import Network
 from bregma.admm.paper import PaperTraining
-from bregma.admm.parameters import Init, SolverName
 from bregma.admm.problem import Constants
 from bregma.admm.settings import Settings
 from bregma.admm.solver import ADMM
@@ -28,41 +27,25 @@ from bregma.admm.start import forward_start, random_start
 from bregma.admm.targets import RULES
 from bregma.admm.training import ConsistentTraining
 
-Parameters = Mapping[str, Any]
-
 _FULL_BATCH = 2000  # samples up to which all are taken at once
 _BATCH = 200
 _RIDGE = {"consistent": 10.0, "paper": 1e-6}
 _FULL_STEP, _STEP = 0.3, 0.05
 
 
-def check(p: Parameters) -> None:
-    """Raise before any work if a parameter is not allowed.
+def checked(p: Parameters) -> Parameters:
+    """The parameters as `normalised` gives them, if all of them are allowed.
 
     Raises:
-        ValueError: naming the parameter, its value and what is allowed.
+        TypeError: naming the parameter, its value and what is allowed, before any work.
+        ValueError: likewise.
     """
-    if p["solver"] not in get_args(SolverName):
-        raise ValueError(f"solver must be one of {', '.join(get_args(SolverName))}, got {p['solver']!r}")
-    for name in ("iterations", "batch_size", "measure_every"):
-        if p[name] is not None and p[name] < 1:
-            raise ValueError(f"{name} must be >= 1, got {p[name]}")
-    if p["init"] not in get_args(Init):
-        raise ValueError(f"init must be one of {', '.join(get_args(Init))}, got {p['init']!r}")
-    if not p["coding"][0] < p["coding"][1]:
-        raise ValueError(f"coding must be two numbers, the second larger, got {p['coding']}")
-    if isinstance(p["rule"], str) and p["rule"] not in RULES:
-        raise ValueError(f"rule must be one of {', '.join(RULES)} or an object of bregma.admm, got {p['rule']!r}")
-    if p["solver"] == "paper":
-        if not all(isinstance(layer, int | Convolution) for layer in p["hidden"]):
-            allowed = "numbers of neurons or convolutions with solver='paper'"
-            raise ValueError(f"hidden must hold {allowed}, got {p['hidden']}")
-        for name in ("class_weight", "density"):
-            if p[name] is not None:
-                raise ValueError(f"{name} must be None with solver='paper', got {p[name]!r}")
-        paper_settings(p)
+    found = normalised(p)
+    if found["solver"] == "paper":
+        paper_settings(found)
     else:
-        consistent_settings(p, full=True, iterations=None)
+        consistent_settings(found, full=True, iterations=None)
+    return found
 
 
 def batch_of(p: Parameters, samples: int) -> int:
@@ -83,6 +66,13 @@ def iterations_of(p: Parameters, samples: int) -> tuple[int, int]:
     return p["iterations"] or total, p["measure_every"] or every
 
 
+def step_of(p: Parameters, full: bool) -> float:
+    """By how much of their norm hidden weights move, with all samples at once or on mini-batches."""
+    usual = _FULL_STEP if full else _STEP
+    step: float = usual if p["step"] is None else p["step"]
+    return step
+
+
 def lasting(p: Parameters, samples: int) -> Parameters:
     """The parameters that a fit must share with the checkpoint it goes on from.
 
@@ -90,7 +80,16 @@ def lasting(p: Parameters, samples: int) -> Parameters:
     """
     scheduled = p["solver"] == "consistent" and batch_of(p, samples) < samples
     free = ("measure_every", "verbose", *(() if scheduled else ("iterations",)))
-    return {name: value for name, value in p.items() if name not in free}
+    kept = {name: value for name, value in p.items() if name not in free}
+    if isinstance(p["class_weight"], dict):  # JSON takes no label of numpy
+        kept["class_weight"] = {str(label): weight for label, weight in p["class_weight"].items()}
+    return kept
+
+
+def shapes(p: Parameters, inputs: int, classes: int) -> list[tuple[int, int]]:
+    """Those of the weights of each layer, the readout's last."""
+    synapses = build(p["hidden"], inputs, p["frame_shape"])
+    return [*(layer.shape for layer in synapses), (classes, synapses[-1].neurons)]
 
 
 def constants(p: Parameters) -> Constants:
@@ -113,7 +112,7 @@ def consistent_settings(p: Parameters, full: bool, iterations: int | None) -> Co
         rule=rule,
         loss=p["loss"],
         readout=p["readout"],
-        step=p["step"] or (_FULL_STEP if full else _STEP),
+        step=step_of(p, full),
         iterations=iterations,
         ridge=own.ridge,
         readout_ridge=p["readout_ridge"],
@@ -123,8 +122,7 @@ def consistent_settings(p: Parameters, full: bool, iterations: int | None) -> Co
 
 def consistent_solver(p: Parameters, inputs: int, classes: int, settings: ConsistentSettings) -> ConsistentADMM:
     """The consistent solver, before its first data."""
-    hidden = tuple(p["hidden"])
-    return ConsistentADMM(hidden, inputs, classes, settings, frame_shape=p["frame_shape"], seed=p["random_state"])
+    return ConsistentADMM(p["hidden"], inputs, classes, settings, frame_shape=p["frame_shape"], seed=p["random_state"])
 
 
 def consistent_training(p: Parameters, data: Data, classes: NDArray[Any]) -> ConsistentTraining:
@@ -149,12 +147,15 @@ def online_solver(p: Parameters, inputs: int, classes: int) -> ConsistentADMM:
     return consistent_solver(p, inputs, classes, consistent_settings(p, full=False, iterations=None))
 
 
-def online_step(p: Parameters, solver: ConsistentADMM, data: Data, classes: NDArray[Any]) -> None:
-    """One iteration on a mini-batch of a stream, with a step that does not shrink."""
+def batch(p: Parameters, neurons: list[int], data: Data, classes: NDArray[Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A mini-batch of a stream as the consistent solver takes it: frames, coded labels, weights of samples.
+
+    Raises:
+        MemoryError: an iteration on it would not fit.
+    """
     x, codes = data
-    require_batch_memory(len(x), len(codes), (x.shape[2], *solver.neurons))
-    y, weight = coded(p, codes, len(classes)), sample_weights(p, codes, classes)
-    solver.step(x.to(torch.float32), y, weight, share=p["step"] or _STEP)
+    require_batch_memory(len(x), len(codes), (x.shape[2], *neurons))
+    return x.to(torch.float32), coded(p, codes, len(classes)), sample_weights(p, codes, classes)
 
 
 def scores(p: Parameters, x: Tensor, weights: list[Tensor]) -> Tensor:
@@ -163,7 +164,7 @@ def scores(p: Parameters, x: Tensor, weights: list[Tensor]) -> Tensor:
         settings = consistent_settings(p, full=True, iterations=None)
         found: Tensor = consistent_solver(p, x.shape[2], len(weights[-1]), settings).scores(x, weights)
     else:
-        network = Network.build(tuple(p["hidden"]), x.shape[2], len(weights[-1]), p["frame_shape"])
+        network = Network.build(p["hidden"], x.shape[2], len(weights[-1]), p["frame_shape"])
         found = forward(x, weights, constants(p), network.correlations)
     return found
 
@@ -180,7 +181,7 @@ def paper_training(
         weights: to start from the true forward pass of.
     """
     x, codes = data
-    network = Network.build(tuple(p["hidden"]), x.shape[2], len(classes), p["frame_shape"])
+    network = Network.build(p["hidden"], x.shape[2], len(classes), p["frame_shape"])
     copies = 1 + (p["multipliers"] == "all") + (2 * p["anderson"] + 4 if p["anderson"] else 0)
     require_memory(x.shape[0], x.shape[1], (x.shape[2], *network.sizes), copies)
     x, start, seed = x.to(torch.float32).contiguous(), None, p["random_state"]
@@ -191,7 +192,7 @@ def paper_training(
         start = random_start(x, network.sizes, constants(p), generator, network.correlations)
     y = coded(p, codes, len(classes))
     frame_shape, settings = p["frame_shape"], paper_settings(p)
-    return PaperTraining(ADMM(x, y, tuple(p["hidden"]), settings, frame_shape=frame_shape, seed=seed, start=start))
+    return PaperTraining(ADMM(x, y, p["hidden"], settings, frame_shape=frame_shape, seed=seed, start=start))
 
 
 def coded(p: Parameters, codes: Tensor, classes: int) -> Tensor:

@@ -1,5 +1,6 @@
 """A fit saved to one file, and gone on with if the data and parameters are the same."""
 
+import io
 import json
 import zlib
 from collections.abc import Mapping
@@ -10,20 +11,25 @@ import torch
 from torch import Tensor
 
 from bregma.admm.fitting import History, Trained
+from bregma.files import write_bytes
 
 
 def identity(parameters: Mapping[str, Any], classes: list[Any], x: Tensor, codes: Tensor) -> str:
     """What must be the same for a checkpoint to be gone on with: parameters, labels, a digest of the data."""
-    digest = [zlib.crc32(part.contiguous().numpy().data) for part in (x, codes)]
-    return json.dumps([dict(parameters), classes, list(x.shape), digest], default=str)
+    return json.dumps([dict(parameters), classes, list(x.shape), digest(x, codes)], default=str)
+
+
+def digest(x: Tensor, codes: Tensor) -> list[int]:
+    """Numbers that differ for other data, of which nothing else is kept."""
+    return [zlib.crc32(part.contiguous().view(torch.uint8).numpy().data) for part in (x, codes)]
 
 
 def save(path: Path, of: str, solver: Trained, history: History) -> None:
     """Write tensors and plain values only, so that `torch.load(weights_only=True)` reads them; replaced in one move."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    torch.save({"of": of, "history": json.dumps(history), "solver": solver.state_dict()}, part)
-    part.replace(path)
+    buffer = io.BytesIO()
+    torch.save({"of": of, "history": json.dumps(history), "solver": solver.state_dict()}, buffer)
+    write_bytes(path, buffer.getbuffer())
 
 
 def load(path: Path, of: str, solver: Trained) -> History:

@@ -1,6 +1,7 @@
-"""What `ADMMClassifier` makes of the frames and labels it is given, and whether they fit in memory."""
+"""What `ADMMClassifier` makes of the numbers, frames and labels it is given, and whether they fit in memory."""
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,6 +13,34 @@ from bregma.dynamics.memory import available_bytes
 
 Layout = Literal["time-major", "batch-major"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """An integer of any library as one of Python.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        least: that is allowed.
+
+    Raises:
+        TypeError: no integer.
+        ValueError: too small.
+
+    Example:
+        >>> whole("kernel", np.int64(3), least=1)
+        3
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer >= {least}, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}, got {value}")
+    return int(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number of any library, and not a bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def as_frames(frames: Any, layout: Layout, dtype: torch.dtype | None = torch.float32) -> Tensor:

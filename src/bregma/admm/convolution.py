@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bregma.admm.products import times
+from bregma.admm.checks import whole
+from bregma.admm.products import correlate, gram, times
 from bregma.admm.statistics import SharedFit, Statistics
 from bregma.admm.systems import box_minimum
 from bregma.admm.updates import cholesky
@@ -33,6 +34,10 @@ class Convolution:
         stride: pixels between two neighbours, >= 1.
         padding: zeros around the frame, >= 0.
 
+    Raises:
+        TypeError: one of them is no integer.
+        ValueError: one of them is too small.
+
     Example:
         >>> Convolution(8, kernel=5, stride=2).on((2, 34, 34)).out_shape
         (8, 15, 15)
@@ -45,8 +50,7 @@ class Convolution:
 
     def __post_init__(self) -> None:
         for name, least in (("channels", 1), ("kernel", 1), ("stride", 1), ("padding", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))  # torch takes no numpy integer
 
     def on(self, shape: Sequence[int]) -> Correlation:
         """The linear map on frames of a shape (channels, height, width)."""
@@ -152,10 +156,10 @@ class ConvolutionInputs:
         flat = sums.view(-1, sums.shape[-1])
         for rows, wanted in zip(self._rows.split(_ROWS), flat.split(_ROWS), strict=True):
             patches = self._map.patches(rows)
-            own.cross += patches.T @ self._map.by_place(wanted)
+            own.cross += correlate(patches, self._map.by_place(wanted))
             own.count += len(patches)
             if due:
-                own.gram += patches.T @ patches
+                own.gram += gram(patches)
         return self._shared.weights(own, ridge, like=sums)
 
     def feedback(self, sums: Tensor, weight: Tensor, out: Tensor) -> Tensor:

@@ -15,10 +15,13 @@ from torch import Tensor
 
 from bregma.admm import building
 from bregma.admm import checkpoint as checkpoints
-from bregma.admm.checks import as_codes, as_frames
+from bregma.admm.arguments import Parameters
+from bregma.admm.checks import as_codes, as_frames, whole
 from bregma.admm.consistent import ConsistentADMM
 from bregma.admm.fitting import Data, History, Trained, run
+from bregma.admm.paper import PaperTraining
 from bregma.admm.parameters import EstimatorParameters
+from bregma.admm.running import Running, fit_together
 from bregma.admm.training import ConsistentTraining
 
 _MEASURED = 10_000  # samples at most, of which the training accuracy is reported by the consistent solver
@@ -36,45 +39,50 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
 
     Args:
         hidden: of each hidden layer its neurons, a `Convolution`, or with the consistent solver a
-            `bregma.admm.Recurrent` or `bregma.admm.Delayed`.
-        solver: ``"consistent"`` or ``"paper"``.
+            `bregma.admm.Recurrent` or `bregma.admm.Delayed`. Default: (512,).
+        solver: ``"consistent"`` or ``"paper"``. Each refuses the arguments of the other. Default: "consistent".
         frame_shape: (channels, height, width) that the inputs flatten, if the first layer is a convolution.
-        iterations: of the solver. Default: as many as 10 epochs take; the paper's solver: 1,000.
-        decay: what is left of a membrane after one step.
-        threshold: firing threshold.
-        loss: ``"squared_error"``, ``"squared_hinge"`` or ``"cross_entropy"``.
+            Default: None.
+        iterations: of the solver. Default: None, for as many as 10 epochs take; with the paper's solver for 1,000.
+        decay: what is left of a membrane after one step, in [0, 1]. Default: 0.95.
+        threshold: firing threshold, > 0. Default: 1.
+        loss: ``"squared_error"``, ``"squared_hinge"`` or ``"cross_entropy"``. Default: "squared_error".
         ridge: regularisation of the weights, relative to the mean diagonal of the Gram matrix of what a layer hears.
-            Default: 10; the paper's solver: 1e-6, relative to the number of samples times steps.
+            Default: None, for 10; with the paper's solver for 1e-6, relative to the number of samples times steps.
         coding: what the readout of a squared error should be for the other classes and for the class of a sample.
+            Default: (0, 1).
         layout: axes of X: ``"time-major"`` (T, B, n), or ``"batch-major"`` (B, T, n) as scikit-learn's
-            cross-validation needs.
-        measure_every: iterations between two entries of ``history_``. Default: an epoch; the paper's solver: 10.
-        verbose: show a progress bar.
-        random_state: seed of the start and of random orders.
-        batch_size: samples of an iteration of the consistent solver. If there are no more samples than that, each
-            iteration takes the first of four steps that lowers the true loss. Default: all of up to 2,000 samples,
-            else 200.
+            cross-validation needs. Default: "time-major".
+        measure_every: iterations between two entries of ``history_``. Default: None, for an epoch; with the paper's
+            solver for 10.
+        verbose: show a progress bar. Default: False.
+        random_state: seed of the start and of random orders, an integer. Default: 0.
+        batch_size: samples of an iteration of the consistent solver, as are the next six. If there are no more samples
+            than that, each iteration takes the first of four steps that lowers the true loss. Default: None, for all
+            of up to 2,000 samples, else 200.
         rule: ``"window"``, ``"dithered"``, ``"flips"`` or such an object (`bregma.admm.Window` ...): where membranes
-            should go. Consistent solver, as the next four.
-        readout: membrane of the readout at the ``"last"`` step, or its ``"mean"`` over time.
-        step: by how much of their norm hidden weights move in an iteration. Default: 0.3 with all samples at once,
-            else 0.05, falling to zero over the iterations of `fit`.
-        readout_ridge: regularisation of the readout.
-        class_weight: None, ``"balanced"`` or a dict of weights by class.
-        density: share of all weights that are not zero, exactly; None: all. On mini-batches it falls over the first
+            should go. Default: "window".
+        readout: membrane of the readout at the ``"last"`` step, or its ``"mean"`` over time. Default: "last".
+        step: by how much of their norm hidden weights move in an iteration, > 0. Default: None, for 0.3 with all
+            samples at once, else for 0.05, falling to zero over the iterations of `fit`.
+        readout_ridge: regularisation of the readout, > 0. Default: 0.01.
+        class_weight: None, ``"balanced"`` or a dict of weights >= 0 by class. Default: None, for 1.
+        density: share of all weights that are not zero, exactly, in (0, 1]. On mini-batches it falls over the first
             half of the iterations of `fit`, with all samples at once and in a stream it holds from the start.
-        warming: iterations before the multiplier moves. Paper's solver, as all that follow.
-        rho: weight of the dynamics.
-        sigma: weight of the agreement between spikes and membranes.
-        epsilon: see `Constants`.
-        order: ``"random"``, ``"paper"`` or ``"red-black"``, see `Settings`.
-        spike_update: ``"clip"`` or ``"exact"``, see `Settings`, as for the next five.
-        relaxation: of the spikes.
-        multipliers: ``"readout"`` or ``"all"``.
-        readout_update: ``"sweep"`` or ``"exact"``.
-        penalties: ``"fixed"``, ``"balanced"`` or ``"growing"``.
-        anderson: memory.
+            Default: None, for all.
+        warming: iterations before the multiplier moves. Paper's solver, as all that follow. Default: 300.
+        rho: weight of the dynamics, > 0. Default: 1.
+        sigma: weight of the agreement between spikes and membranes, > 0. Default: 0.1.
+        epsilon: see `Constants`. Default: 1e-3.
+        order: ``"random"``, ``"paper"`` or ``"red-black"``, see `Settings`. Default: "random".
+        spike_update: ``"clip"`` or ``"exact"``, see `Settings`, as for the next five. Default: "clip".
+        relaxation: of the spikes, in (0, 2). Default: 1.
+        multipliers: ``"readout"`` or ``"all"``. Default: "readout".
+        readout_update: ``"sweep"`` or ``"exact"``. Default: "sweep".
+        penalties: ``"fixed"``, ``"balanced"`` or ``"growing"``. Default: "fixed".
+        anderson: memory. Default: 0, for none.
         init: membranes and spikes start ``"uniform"`` in [0, 1), or as the true ``"forward"`` pass of random weights.
+            Default: "uniform".
 
     Attributes:
         classes_: the labels, sorted.
@@ -92,6 +100,8 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
         >>> model.predict(X).shape, model.n_iter_
         ((20,), 10)
     """
+
+    _running: Running | None
 
     def fit(
         self,
@@ -113,43 +123,46 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
             checkpoint_every: iterations between two saves.
 
         Returns:
-            The estimator.
+            The estimator; it is as it was before if an error is raised.
 
         Raises:
-            ValueError: a parameter, shape or label that is not allowed; a checkpoint of another run.
+            TypeError: a parameter of a wrong type.
+            ValueError: a parameter, shape or label that is not allowed, a parameter that only the other solver takes;
+                a checkpoint of another run.
             MemoryError: membranes and spikes would not fit.
         """
-        train = self._prepare(X, y, classes=np.unique(np.asarray(y)))
-        p, samples = self.get_params(deep=False), train[0].shape[1]
-        measured = _MEASURED if self.solver == "consistent" else samples
-        data = {"train": (train[0][:, :measured], train[1][:measured])}
+        p = self._parameters()
+        save_every = whole("checkpoint_every", checkpoint_every, least=1)
+        classes = np.unique(np.asarray(y))
+        train, data = self._data(X, y, classes), {}
+        inputs, samples = train[0].shape[2], train[0].shape[1]
+        measured = _MEASURED if p["solver"] == "consistent" else samples
+        data["train"] = train[0][:, :measured], train[1][:measured]
         if validation is not None:
-            frames = self._frames(validation[0])
-            data["validation"] = frames, as_codes(validation[1], frames.shape[1], self.classes_)
-        build = building.consistent_training if self.solver == "consistent" else building.paper_training
-        self._train, self._solver = train, build(p, train, self.classes_)
-        self.history_: History = []
+            data["validation"] = self._data(*_pair(validation), classes, inputs)
+        build = building.consistent_training if p["solver"] == "consistent" else building.paper_training
+        solver: ConsistentTraining | PaperTraining = build(p, train, classes)
+        history: History = []
         save = None
         if checkpoint is not None:
             path = Path(checkpoint)
-            of = checkpoints.identity(building.lasting(p, samples), self.classes_.tolist(), *train)
+            of = checkpoints.identity(building.lasting(p, samples), classes.tolist(), *train)
             if path.exists():
-                self.history_ = checkpoints.load(path, of, self._solver)
-            save = partial(checkpoints.save, path, of, self._solver, self.history_)
+                history = checkpoints.load(path, of, solver)
+            save = partial(checkpoints.save, path, of, solver, history)
         iterations, measure_every = building.iterations_of(p, samples)
         run(
-            self._solver,
-            self.history_,
+            solver,
+            history,
             data,
             iterations=iterations,
             measure_every=measure_every,
             save=save,
-            save_every=checkpoint_every,
+            save_every=save_every,
             verbose=self.verbose,
         )
-        self._finish(self._solver)
-        if isinstance(self._solver, ConsistentTraining):
-            self._online = self._solver.solver
+        going_on = solver.solver if isinstance(solver, ConsistentTraining) else solver
+        self._keep(solver, classes, inputs, history, Running.of(p, going_on, train))
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> ADMMClassifier:
@@ -161,55 +174,52 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
         With the paper's solver, a call on the data of the call before goes on with their membranes and spikes. On other
         data, these start as the true forward pass of the weights learnt so far.
 
+        If parameters have changed since the last call, or since `fit`, the weights learnt so far are gone on with, but
+        statistics, membranes and spikes start anew; only ``step``, ``batch_size``, ``iterations``, ``layout`` and what
+        is shown may change without that. If these weights do not fit the layers that are now asked for, the network
+        starts anew.
+
         Args:
             X: spikes, as for `fit`.
             y: labels (B,).
             classes: all labels that will ever come; needed if the first ``y`` lacks one of them.
 
         Returns:
-            The estimator.
+            The estimator; if it is refused, as it was before.
 
         Raises:
-            ValueError: as `fit`; ``class_weight="balanced"``, for which all labels must be known.
+            TypeError: as `fit`.
+            ValueError: as `fit`; X of another width; ``class_weight="balanced"``, for which all labels must be known.
             MemoryError: as `fit`.
         """
-        if self.class_weight == "balanced":
+        p, first = self._parameters(), not hasattr(self, "weights_")
+        if p["class_weight"] == "balanced":
             raise ValueError("class_weight must be None or a dict in partial_fit, got 'balanced'")
-        first = not hasattr(self, "weights_")
         known = np.unique(np.asarray(y if classes is None else classes)) if first else self.classes_
-        train = self._prepare(X, y, classes=known)
-        if first:
-            self.history_ = []
-        advance = self._stream if self.solver == "consistent" else self._go_on
-        advance(train, first)
+        train = self._data(X, y, known, None if first else self.n_features_in_)
+        running = getattr(self, "_running", None)
+        if running is None or not running.goes_on(p, train):
+            weights, iteration = (None, 0) if first else (self._tensors(), self.n_iter_)
+            running = Running.start(p, train, known, weights, iteration)
+        history = self.history_ if running.solver.iteration else []
+        step = running.next(p, train, known)
+        self._running = None  # an iteration that fails midway leaves nothing to go on with but the weights
+        step()
+        self._keep(running.solver, known, train[0].shape[2], history, running)
         return self
 
-    def _stream(self, train: Data, first: bool) -> None:
-        """One iteration of the consistent solver on a mini-batch."""
-        p = self.get_params(deep=False)
-        if not hasattr(self, "_online"):
-            self._online = building.online_solver(p, self.n_features_in_, len(self.classes_))
-            if not first:
-                self._online.resume(self._tensors(), self.n_iter_)
-        building.online_step(p, self._online, train, self.classes_)
-        self._finish(self._online)
-
-    def _go_on(self, train: Data, first: bool) -> None:
-        """One iteration of the paper's solver."""
-        p = self.get_params(deep=False)
-        if first:
-            self._solver = building.paper_training(p, train, self.classes_)
-        elif not (hasattr(self, "_train") and all(map(torch.equal, train, self._train))):
-            self._solver = building.paper_training(p, train, self.classes_, self._tensors())
-            self._solver.solver.iteration = self.n_iter_
-        self._train = train
-        self._solver.step()
-        self._finish(self._solver)
-
     def decision_function(self, X: Any) -> NDArray[np.float32]:
-        """Scores of a true forward pass: (B, classes), or for two classes that of the second over the first (B,)."""
+        """Scores of a true forward pass: (B, classes), or for two classes that of the second over the first (B,).
+
+        Raises:
+            ValueError: X of another width, or layers of other shapes, than in `fit`.
+        """
         check_is_fitted(self, "weights_")
-        p, x, weights = self.get_params(deep=False), self._frames(X), self._tensors()
+        p, weights = self._parameters(), self._tensors()
+        if not fit_together(p, self.n_features_in_, weights):
+            found = [tuple(weight.shape) for weight in weights]
+            raise ValueError(f"hidden must be as in fit, which learnt weights of shapes {found}, got {p['hidden']}")
+        x = self._frames(X, self.n_features_in_)
         scores = building.scores(p, x, weights).numpy()
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
@@ -220,30 +230,46 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
-    def _prepare(self, X: Any, y: Any, classes: NDArray[Any]) -> Data:
-        """Check everything before any work; frames and label codes."""
-        building.check(self.get_params(deep=False))
+    def _parameters(self) -> Parameters:
+        return building.checked(self.get_params(deep=False))
+
+    def _data(self, X: Any, y: Any, classes: NDArray[Any], inputs: int | None = None) -> Data:
+        """Frames and label codes, checked; the estimator stays as it is."""
         if len(classes) < 2:
             raise ValueError(f"y must hold at least two classes, got {classes.tolist()}")
-        x = as_frames(X, self.layout, dtype=None)
-        codes = as_codes(y, x.shape[1], classes)
-        self.classes_, self.n_features_in_ = classes, x.shape[2]
-        return x, codes
+        x = self._frames(X, inputs)
+        return x, as_codes(y, x.shape[1], classes)
 
-    def _finish(self, solver: Trained | ConsistentADMM) -> None:
-        self.weights_ = [weight.numpy().copy() for weight in solver.weights]
-        self.n_iter_ = solver.iteration
+    def _keep(
+        self,
+        solver: Trained | ConsistentADMM,
+        classes: NDArray[Any],
+        inputs: int,
+        history: History,
+        running: Running,
+    ) -> None:
+        """Take over all that was learnt, once nothing can fail any more."""
+        weights = [weight.numpy().copy() for weight in solver.weights]
+        self.classes_, self.n_features_in_, self.history_ = classes, inputs, history
+        self.weights_, self.n_iter_, self._running = weights, solver.iteration, running
 
     def __getstate__(self) -> dict[str, Any]:
         """State without data, and what a solver knows besides the weights."""
         state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in ("_solver", "_train", "_online")}
+        return {name: value for name, value in state.items() if name != "_running"}
 
-    def _frames(self, X: Any) -> Tensor:
+    def _frames(self, X: Any, inputs: int | None) -> Tensor:
         x = as_frames(X, self.layout, dtype=None)
-        if x.shape[2] != self.n_features_in_:
-            raise ValueError(f"X must have {self.n_features_in_} inputs as in fit, got {x.shape[2]}")
+        if inputs is not None and x.shape[2] != inputs:
+            raise ValueError(f"X must have {inputs} inputs as in fit, got {x.shape[2]}")
         return x
 
     def _tensors(self) -> list[Tensor]:
         return [torch.from_numpy(weight) for weight in self.weights_]
+
+
+def _pair(validation: Any) -> tuple[Any, Any]:
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        came = f"{type(validation).__name__}" + (f" of {len(validation)}" if hasattr(validation, "__len__") else "")
+        raise ValueError(f"validation must be a pair (frames, labels), got {came}")
+    return validation[0], validation[1]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from bregma.admm.checks import whole
 from bregma.admm.convolution import Convolution
-from bregma.admm.network import Network
+from bregma.admm.network import Network, as_layers
 from bregma.admm.synapses import Convolved, Dense, Shifted, Synapses
 
 
@@ -30,7 +33,7 @@ class Recurrent:
     feedback: float = 0.3
 
     def __post_init__(self) -> None:
-        _check(self.neurons, self.delays, least=1)
+        _normalise(self, least=1)
         if not 0 <= self.feedback <= 1:
             raise ValueError(f"feedback must be in [0, 1], got {self.feedback}")
 
@@ -52,7 +55,7 @@ class Delayed:
     delays: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        _check(self.neurons, self.delays, least=0)
+        _normalise(self, least=0)
 
 
 Layer = int | Convolution | Recurrent | Delayed
@@ -67,12 +70,14 @@ def build(hidden: Sequence[Layer], inputs: int, frame_shape: Sequence[int] | Non
         frame_shape: (channels, height, width) of the inputs; needed by convolutions.
 
     Raises:
+        TypeError: see `as_hidden`.
         ValueError: see `Network.build`.
 
     Example:
         >>> [layer.shape for layer in build([20, Recurrent(10)], inputs=30)]
         [(20, 30), (10, 30)]
     """
+    hidden = as_hidden(hidden)
     plain = [layer.neurons if isinstance(layer, Recurrent | Delayed) else layer for layer in hidden]
     network = Network.build(plain, inputs, 1, frame_shape)
     synapses: list[Synapses] = []
@@ -90,8 +95,22 @@ def build(hidden: Sequence[Layer], inputs: int, frame_shape: Sequence[int] | Non
     return synapses
 
 
-def _check(neurons: int, delays: tuple[int, ...], least: int) -> None:
-    if neurons < 1:
-        raise ValueError(f"neurons must be >= 1, got {neurons}")
+def as_hidden(hidden: Any) -> tuple[Layer, ...]:
+    """Hidden layers of every kind, dense ones given by Python integers.
+
+    Raises:
+        TypeError: no sequence, or something else in it.
+    """
+    return as_layers(hidden, Convolution, Recurrent, Delayed)
+
+
+def _normalise(layer: Recurrent | Delayed, least: int) -> None:
+    """Check neurons and delays, and keep them as Python integers."""
+    object.__setattr__(layer, "neurons", whole("neurons", layer.neurons, 1))
+    try:
+        delays = tuple(int(operator.index(delay)) for delay in layer.delays)
+    except TypeError:
+        raise TypeError(f"delays must be a sequence of integers, got {layer.delays!r}") from None
     if not delays or min(delays) < least or len(set(delays)) < len(delays):
         raise ValueError(f"delays must be different numbers of steps >= {least}, got {delays}")
+    object.__setattr__(layer, "delays", delays)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 from bregma.admm.convolution import Convolution, Correlation
 
@@ -35,6 +37,7 @@ class Network:
             frame_shape: (channels, height, width) of the inputs; needed by convolutions.
 
         Raises:
+            TypeError: see `as_layers`.
             ValueError: no hidden layer, one without neurons, a convolution after a dense layer or without a frame
                 shape, or a frame shape that is not that of the inputs.
 
@@ -42,8 +45,9 @@ class Network:
             >>> Network.build((Convolution(4, kernel=3), 20), inputs=2 * 8 * 8, classes=3, frame_shape=(2, 8, 8)).shapes
             ((4, 18), (20, 144), (3, 20))
         """
+        hidden = as_layers(hidden, Convolution)
         if not hidden or min(layer for layer in (*hidden, 1) if isinstance(layer, int)) < 1:
-            raise ValueError(f"hidden must hold at least one layer of at least one neuron, got {tuple(hidden)}")
+            raise ValueError(f"hidden must hold at least one layer of at least one neuron, got {hidden}")
         shape = None if frame_shape is None else tuple(frame_shape)
         if shape is not None and (len(shape) != 3 or shape[0] * shape[1] * shape[2] != inputs):
             raise ValueError(f"frame_shape must be (channels, height, width) of {inputs} inputs, got {shape}")
@@ -65,3 +69,28 @@ class Network:
                 shapes.append((layer, sizes[-1] if sizes else inputs))
                 sizes.append(layer)
         return cls((*sizes, classes), (*shapes, (classes, sizes[-1])), tuple(correlations))
+
+
+def as_layers(hidden: Any, *others: type) -> tuple[Any, ...]:
+    """Hidden layers, dense ones given by Python integers.
+
+    Args:
+        hidden: a sequence of integers of any library and other layers.
+        others: classes of layers that are allowed besides numbers.
+
+    Raises:
+        TypeError: no sequence, or something else in it.
+
+    Example:
+        >>> as_layers([8, Convolution(4, kernel=3)], Convolution)[0]
+        8
+    """
+    try:
+        layers = tuple(hidden)
+    except TypeError:
+        raise TypeError(f"hidden must be a sequence of layers, such as ({hidden},), got {hidden!r}") from None
+    for layer in layers:
+        if isinstance(layer, bool) or not isinstance(layer, (Integral, *others)):
+            names = ", ".join(["numbers of neurons", *(f"{kind.__name__} objects" for kind in others)])
+            raise TypeError(f"hidden must hold {names}, got {layer!r}")
+    return tuple(int(layer) if isinstance(layer, Integral) else layer for layer in layers)

@@ -18,6 +18,11 @@ from bregma.admm.traces import ReadoutKind
 SolverName = Literal["consistent", "paper"]
 Init = Literal["uniform", "forward"]
 
+#: What one solver looks at and the other refuses; of the rest both take all.
+CONSISTENT_ONLY = ("batch_size", "rule", "readout", "step", "readout_ridge", "class_weight", "density")
+PAPER_ONLY = ("warming", "rho", "sigma", "epsilon", "order", "spike_update", "relaxation", "multipliers",
+              "readout_update", "penalties", "anderson", "init")  # fmt: skip
+
 
 class EstimatorParameters(BaseEstimator):  # type: ignore[misc]
     """Keeps its arguments as they are, as scikit-learn wants it."""

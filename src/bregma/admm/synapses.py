@@ -16,12 +16,13 @@ from torch.nn.grad import conv2d_weight
 from bregma.admm.convolution import Correlation
 from bregma.admm.forward import current, random_layer
 from bregma.admm.problem import Constants
-from bregma.admm.products import times
+from bregma.admm.products import gram, times
 from bregma.admm.targets import Cuts, Rule
 from bregma.admm.traces import membranes, pack, reverse_displacement, spike_sums, trace, trace_gram
 from bregma.admm.workers import Workers
 
 _FRAMES = 512  # that a convolution takes at a time
+_TERMS = 8192  # summed in the dtype of the spikes at a time; 512, as in `products`, take up to ten times as long
 _PATCHES_PER_FEATURE = 64  # that a Gram matrix of patches is formed of
 
 
@@ -221,11 +222,15 @@ class Convolved(Dense):
         return membranes(current(a, weight, self._map), constants)
 
     def sums(self, d: Tensor, a: Tensor, own: Tensor) -> Tensor:
-        """See `Synapses`; ``d`` and patches at every place count as samples of one least squares."""
+        """See `Synapses`; ``d`` and patches at every place count as samples of one least squares.
+
+        Up to 8,192 of them are summed in their own dtype, these sums in float64.
+        """
         layer = self._map.layer
         size = (layer.channels, self._map.in_shape[0], layer.kernel, layer.kernel)
         total = torch.zeros(self.shape, dtype=torch.float64, device=d.device)
-        for frames, maps in zip(a.flatten(0, 1).split(_FRAMES), d.flatten(0, 1).split(_FRAMES), strict=True):
+        at_once = max(1, _TERMS // self._places)
+        for frames, maps in zip(a.flatten(0, 1).split(at_once), d.flatten(0, 1).split(at_once), strict=True):
             frames, maps = frames.view(-1, *self._map.in_shape), maps.view(-1, *self._map.out_shape)
             total += conv2d_weight(frames, size, maps, layer.stride, layer.padding).view(self.shape)
         return total
@@ -238,9 +243,9 @@ class Convolved(Dense):
         chosen = frames[::every]
         total = torch.zeros(self.shape[1], self.shape[1], dtype=torch.float64, device=a.device)
         for part in chosen.split(_FRAMES):
-            patches = self._map.patches(part)
-            total += patches.T @ patches
-        return total * (len(frames) / len(chosen))
+            total += gram(self._map.patches(part))
+        lower = total.tril()
+        return (lower + lower.tril(-1).T) * (len(frames) / len(chosen))
 
     def count(self, a: Tensor) -> int:
         """See `Synapses`."""

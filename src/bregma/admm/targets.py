@@ -26,7 +26,7 @@ beyond, ``d = sign(g) (|z - threshold| + margin)`` for all entries.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ RuleName = Literal["window", "dithered", "flips"]
 Cuts = tuple[float, float]
 
 
+@runtime_checkable
 class Rule(Protocol):
     """How membranes move."""
 

@@ -82,6 +82,8 @@ def pseudo_inverse(gram: Tensor, precision: float = 2.0**-52) -> Tensor:
         tensor([[0.5000, 0.0000],
                 [0.0000, 0.0000]], dtype=torch.float64)
     """
+    if not len(gram):  # of inputs of which none ever fires; there is no largest eigenvalue
+        return gram.double()
     values, vectors = torch.linalg.eigh(gram.double())
     kept = values > values[-1].clamp(min=0) * len(gram) * precision
     inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)

@@ -36,12 +36,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from bregma.files import write_bytes
 from bregma.interop.chain import Network, as_sequential
 from bregma.interop.libraries import library
 from bregma.interop.nir_read import read_graph
 from bregma.interop.nir_write import write_graph
 from bregma.nn import SpikingSequential
-from bregma.runs.files import write_bytes
 
 
 class LostInTranslation(UserWarning):

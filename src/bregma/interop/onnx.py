@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from bregma import dynamics
+from bregma.files import write_bytes
 from bregma.interop.chain import Network, as_sequential, input_shape
 from bregma.interop.libraries import library
 from bregma.nn import LIF, DelayedRecurrentLIF, Readout, SpikingSequential
 from bregma.nn.sequential import over_time
-from bregma.runs.files import write_bytes
 
 
 class TimeStep(nn.Module):

@@ -9,12 +9,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from bregma.files import write_bytes, write_text
 from bregma.interop.chain import Network, as_sequential
 from bregma.interop.libraries import library
 from bregma.interop.snntorch import to_snntorch
 from bregma.interop.surrogates import from_step
 from bregma.nn import Score
-from bregma.runs.files import write_bytes, write_text
 
 _SCORES: dict[Score | None, str] = {
     None: "membranes",

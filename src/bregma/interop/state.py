@@ -20,9 +20,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bregma import __version__
 from bregma.dynamics import ATan, Box, FastSigmoid, Triangle
+from bregma.files import write_bytes
 from bregma.interop.chain import Network, as_sequential
 from bregma.nn import LIF, DelayedRecurrentLIF, Readout, RecurrentLIF, SpikeLinear, SpikingSequential
-from bregma.runs.files import write_bytes
 
 _FORMAT = "bregma network 1"
 _NEURON = ("reset", "strict", "detach_reset")

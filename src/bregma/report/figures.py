@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from bregma.files import write_text
 from bregma.report import activity, curves, wiring
 from bregma.report.results import Results, read_results
 from bregma.report.solver import solver_figure
 from bregma.report.style import Drawing, house_style
-from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder
 
 

@@ -4,13 +4,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from bregma.files import write_text
 from bregma.report import page
 from bregma.report.compare import comparison
 from bregma.report.curves import percent
 from bregma.report.figures import draw, save
 from bregma.report.results import Results, as_text, flat_settings, read_results
 from bregma.runs.experiment import Experiment, recipe
-from bregma.runs.files import write_text
 from bregma.runs.folder import Config, RunFolder
 
 #: How the methods are written in prose.

@@ -6,13 +6,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bregma.files import write_text
 from bregma.report import page
 from bregma.report.curves import percent
 from bregma.report.report import duration, option_words
 from bregma.report.style import Drawing
 from bregma.report.sweep_figures import draw_sweep, in_order, name_of
 from bregma.runs.experiment import SWEPT, recipe
-from bregma.runs.files import write_text
 from bregma.runs.plan import Plan
 from bregma.runs.sweep import Mean, SweepFolder, means
 

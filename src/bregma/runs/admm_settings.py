@@ -101,7 +101,7 @@ class ADMMSettings:
         return name in _SHARED or (name in _CONSISTENT) == (self.solver == "consistent")
 
     def check(self) -> None:
-        """Raise `ValueError` for a setting out of its range, or one of the other solver.
+        """Raise `ValueError` for a setting out of its range, or one of the other solver, `TypeError` for a wrong type.
 
         Not done on construction: the command line would show the message in a box of many lines.
         """
@@ -122,9 +122,9 @@ class ADMMSettings:
         from bregma.admm import building  # imports torch: late, as in `Experiment`
 
         try:
-            building.check(self.parameters())
-        except ValueError as error:
-            raise ValueError(f"admm.{error}") from error
+            building.checked(self.parameters())
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"admm.{error}") from error
 
     def parameters(self, **others: Any) -> dict[str, Any]:
         """Those of `bregma.ADMMClassifier`, whose defaults stand where nothing is set.

@@ -29,8 +29,8 @@ from torch import Tensor
 
 from bregma import __version__
 from bregma.data import FrameDataset, Splits
+from bregma.files import write_bytes, write_text
 from bregma.runs.experiment import Experiment
-from bregma.runs.files import write_bytes, write_text
 
 FORMAT = 1
 _PACKAGES = ("torch", "numpy", "numba", "scikit-learn")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from bregma.data import FrameDataset, collate
+from bregma.files import write_text
 from bregma.runs.build import build_network, load_weights, with_carried
-from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder
 from bregma.sparsity import SparseNetwork, SynOps, compact, compress
 

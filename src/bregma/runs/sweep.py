@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import tomlkit
 
 from bregma.data import Splits, load
+from bregma.files import write_text
 from bregma.runs.experiment import SWEPT, Experiment
-from bregma.runs.files import write_text
 from bregma.runs.folder import RunFolder, describe
 from bregma.runs.loop import Diverged, train
 from bregma.runs.plan import Plan, Point, tuning_name

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +22,7 @@ from torch import Tensor
 from bregma.dynamics import RESETS, memory
 from bregma.dynamics.compressed import Connections, Population
 from bregma.dynamics.kernels import Array
+from bregma.files import write_bytes
 from bregma.nn.chain import Score
 from bregma.sparsity.network import Output, SparseNetwork
 
@@ -49,7 +48,7 @@ def save(net: SparseNetwork, path: Path) -> None:
     content = safetensors.torch.save(
         {name: value.contiguous() for name, value in tensors.items()}, {"bregma.SparseNetwork": json.dumps(facts)}
     )
-    _write(path, content)
+    write_bytes(path, content)
 
 
 def load(path: Path) -> SparseNetwork:
@@ -166,17 +165,3 @@ def decode(gaps: Array) -> Array:
     real = gaps != _LONG
     places: Array = (np.cumsum(gaps.astype(np.int64) + real) - 1)[real]
     return places
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that nobody sees a part of it."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        part.chmod(0o644)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -8,8 +8,10 @@ from pathlib import Path
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Make a new file beside ``path`` and put it in place in one step.
+
+    Two writers of one path do not disturb each other: the file is that of the one who ends last.
 
     Args:
         path: the file to make or replace; its folder exists.
@@ -18,6 +20,22 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: what the file system said, with ``path`` named; the old file is as it was.
     """
+    try:
+        _replace(path, content)
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise OSError(f"{path}: no space left on the disk; what was written before is kept") from error
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error  # not the temporary file's name
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step; see `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def _replace(path: Path, content: bytes | memoryview) -> None:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     part = Path(name)
     try:
@@ -27,13 +45,6 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         part.chmod(0o644)
         part.replace(path)
-    except BaseException as error:
+    except BaseException:
         part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _NO_SPACE:
-            raise OSError(f"{path}: no space left on the disk; what was written before is kept") from error
         raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step; see `write_bytes`."""
-    write_bytes(path, text.encode("utf-8"))

@@ -1,0 +1,75 @@
+"""Files are replaced in one step, and errors name the path that was given."""
+
+import os
+import threading
+
+import pytest
+import torch
+
+import bregma
+from bregma.admm import ADMM, checkpoint
+from bregma.files import write_bytes, write_text
+from bregma.nn import SpikingMLP
+
+
+def small_solver():
+    return ADMM(torch.zeros(3, 4, 5), torch.eye(2)[[0, 1, 0, 1]], (6,))
+
+
+def test_errors_name_the_path_and_no_temporary_file(tmp_path):
+    nowhere = tmp_path / "nodir" / "net.safetensors"
+    sparse = bregma.compress(SpikingMLP(3, (4,), 2))
+    for write in (lambda: write_bytes(nowhere, b"1"), lambda: sparse.save(nowhere)):
+        with pytest.raises(FileNotFoundError) as caught:
+            write()
+        assert caught.value.filename == str(nowhere)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_text(tmp_path / "folder", "1")
+    assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "folder"), None)
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: bregma.compress(SpikingMLP(3, (4,), 2)).save(path),
+        lambda path: checkpoint.save(path, "", small_solver(), []),
+    ],
+)
+def test_a_full_disk_keeps_the_old_file(tmp_path, monkeypatch, write):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "file").write_text("old")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="file: no space left on the disk"):
+        write(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_two_fits_may_save_to_one_path(tmp_path, monkeypatch):
+    both, place = threading.Barrier(2, timeout=20), os.fsync
+
+    def together(handle):
+        both.wait()
+        place(handle)
+
+    monkeypatch.setattr("os.fsync", together)
+    failed = []
+
+    def save():
+        try:
+            checkpoint.save(tmp_path / "run.pt", "same", small_solver(), [])
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=save) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert checkpoint.load(tmp_path / "run.pt", "same", small_solver()) == []
+    assert os.listdir(tmp_path) == ["run.pt"]
