@@ -217,8 +217,11 @@ def is_chosen(setting: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
     """
     same = ("task", "method", "epochs", "batch", "clip")
     alike = {key: setting[key] for key in same}
-    wanted = alike | {"density": tuned_at(setting["method"], setting["density"])}
-    tuning = [r for r in rows if r["setting"]["seed"] == TUNING_SEED and wanted.items() <= r["setting"].items()]
+    for at in (tuned_at(setting["method"], setting["density"]), 0.05):  # variants were tuned at 0.05 for 0.1 too
+        wanted = alike | {"density": at}
+        tuning = [r for r in rows if r["setting"]["seed"] == TUNING_SEED and wanted.items() <= r["setting"].items()]
+        if tuning or setting["density"] != 0.1:
+            break
     if not tuning:
         wanted = alike | {"density": setting["density"]}
         tuning = [r for r in rows if wanted.items() <= r["setting"].items()]
