@@ -252,7 +252,7 @@ def accuracy(given: Tensor, labels: Tensor) -> float:
 def table(rows: list[dict[str, Any]]) -> None:
     """Mean and standard deviation over the splits in per cent, as Markdown."""
     print(
-        "| method | M | hidden layers | splits | control, unseen | trained, unseen | gain | training | ridges | CPU s |"
+        "| method | M | hidden layers | splits | control, unseen | trained, unseen | gain | training | ridges or rates | CPU s |"
     )
     print("| --- |" + " --- |" * 9)
     for cell in sorted({(row["method"], row["samples"], len(row["hidden"])) for row in rows}, reverse=True):
