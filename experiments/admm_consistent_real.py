@@ -251,9 +251,8 @@ def accuracy(given: Tensor, labels: Tensor) -> float:
 
 def table(rows: list[dict[str, Any]]) -> None:
     """Mean and standard deviation over the splits in per cent, as Markdown."""
-    print(
-        "| method | M | hidden layers | splits | control, unseen | trained, unseen | gain | training | ridges or rates | CPU s |"
-    )
+    names = ("method", "M", "hidden layers", "splits", "control, unseen", "trained, unseen", "gain", "training")
+    print(f"| {' | '.join([*names, 'ridges or rates', 'CPU s'])} |")
     print("| --- |" + " --- |" * 9)
     for cell in sorted({(row["method"], row["samples"], len(row["hidden"])) for row in rows}, reverse=True):
         of = [row for row in rows if (row["method"], row["samples"], len(row["hidden"])) == cell]
