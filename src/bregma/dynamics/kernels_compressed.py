@@ -22,28 +22,41 @@ CHUNK = 4
 _BITS = 2  # positions and chunks that lists are written ahead
 _CHUNKS = 8
 _SIDE_BY_SIDE = 8
+_STREAMS = 7  # places read in turn: memory gives more than to one; eight, of rows as long as pages, would share cache sets
 
 
 @part
-def _pack(row: Array, bits: Array) -> bool:
-    """Bits of the values that are not zero; return whether some are not one either."""
-    zero, one, others = row.dtype.type(0), row.dtype.type(1), np.uint64(0)
+def _pack(row: Array, bits: Array) -> int:
+    """Bits of the values that are not zero; return bits of some that are not one either, zero if there are none."""
+    others = _pack_rest(row, bits)
+    for w in range(row.shape[0] // WORD):
+        others |= _pack_word(row, bits, w)
+    return others
+
+
+@part
+def _pack_word(row: Array, bits: Array, w: int) -> int:
+    bits[w] = differ(row, WORD * w, row.dtype.type(0))
+    return bits[w] & differ(row, WORD * w, row.dtype.type(1))
+
+
+@part
+def _pack_rest(row: Array, bits: Array) -> int:
+    """Of the values after the last whole word."""
+    zero, one, others, last = row.dtype.type(0), row.dtype.type(1), np.uint64(0), np.uint64(0)
     n = row.shape[0]
-    for w in range(n // WORD):
-        bits[w] = differ(row, WORD * w, zero)
-        others |= bits[w] & differ(row, WORD * w, one)
     rest = n % WORD
     if rest > 0:
-        last, high = np.uint64(0), np.uint64(WORD - rest)
         if n > WORD:  # the last 64 values, some of which are in the word before too
+            high = np.uint64(WORD - rest)
             last = differ(row, n - WORD, zero) >> high
-            others |= last & (differ(row, n - WORD, one) >> high)
+            others = last & (differ(row, n - WORD, one) >> high)
         else:
             for k in range(rest):
                 last |= np.uint64(row[k] != zero) << np.uint64(k)
                 others |= np.uint64((row[k] != zero) & (row[k] != one))
         bits[n // WORD] = last
-    return bool(others != 0)
+    return others
 
 
 @part
@@ -160,10 +173,16 @@ def _filled_up(row: Array, size: int, rest: float) -> Array:
 @kernel
 def pack_frames(x: Array, bits: Array, first: int, last: int) -> bool:
     """Bits of the non-zeros of rows ``first`` to ``last`` of numbers of any type; return whether some are not one."""
-    others = False
-    for r in range(first, last):
+    others, each = np.uint64(0), (last - first) // _STREAMS
+    for r in range(first, first + each):
+        for w in range(x.shape[1] // WORD):
+            for s in range(_STREAMS):
+                others |= _pack_word(x[r + s * each], bits[r + s * each], w)
+        for s in range(_STREAMS):
+            others |= _pack_rest(x[r + s * each], bits[r + s * each])
+    for r in range(first + _STREAMS * each, last):
         others |= _pack(x[r], bits[r])
-    return others
+    return bool(others != 0)
 
 
 @kernel
