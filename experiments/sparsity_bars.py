@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from sparsity import METHODS, RESULTS, TASKS, TUNING_SEED, is_final
+from sparsity import METHODS, RESULTS, TASKS, TUNING_SEEDS, is_final
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
 IN_MEAN = ("row", "voices", "permuted", "nmnist-sim")
@@ -81,7 +81,7 @@ def variants(rows: list[dict[str, Any]]) -> None:
     runs: dict[tuple[Any, ...], dict[int, float]] = {}
     for row in rows:
         s = row["setting"]
-        if s["seed"] != TUNING_SEED:
+        if s["seed"] not in TUNING_SEEDS and "weight_decay" not in s:
             place = (s["method"], s["task"], s["density"], s["lr"])
             runs.setdefault(place, {})[s["seed"]] = 100 * row["validation"]
     for place in sorted(runs, key=lambda place: (list(METHODS).index(place[0]), place[1:])):
