@@ -88,7 +88,10 @@ def test_a_refused_call_changes_nothing(options, monkeypatch):
 
     refused(lambda: model.partial_fit(X[..., 1:], y))
     refused(lambda: model.partial_fit(X, np.where(y == "ant", "dog", y)))
+    refused(lambda: model.partial_fit(X, y, classes=["ant", "bee", "dog", "eel"]))
     refused(lambda: model.fit(X[..., 1:], np.zeros(36)))
+    refused(lambda: model.fit(X.astype(str), y), TypeError)
+    refused(lambda: model.partial_fit(X + 0j, y), TypeError)
     refused(lambda: model.fit(X[..., 1:], y == "ant", validation=(X, y == "ant")))
     monkeypatch.setattr(checks, "available_bytes", lambda: 10_000)
     refused(lambda: model.fit(X[..., 1:], y == "ant"), MemoryError)
@@ -97,6 +100,8 @@ def test_a_refused_call_changes_nothing(options, monkeypatch):
     assert np.array_equal(model.decision_function(X), scores)
     with pytest.raises(ValueError, match="X must have 12 inputs as in fit, got 11"):
         model.partial_fit(X[..., 1:], y)
+    with pytest.raises(ValueError, match=r"classes must be those of the first call, \['ant'"):
+        model.partial_fit(X, y, classes=["ant"])
     fresh = bregma.ADMMClassifier(**options)
     with pytest.raises(ValueError, match="y must hold one label"):
         fresh.partial_fit(X, y[1:])

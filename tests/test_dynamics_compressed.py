@@ -132,6 +132,19 @@ def test_more_neurons_than_two_bytes_count():
             assert spikes.nonzero()[:, 2].tolist() == [1, n - 2]
 
 
+@given(st.integers(1, 40), st.integers(1, 200), st.sampled_from([0, 1, 2]), st.integers(0, 10**6))
+@settings(deadline=None)
+def test_frames_are_packed_whatever_their_number_and_size(rows, n, other, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.rand(rows, 1, n, generator=generator) < 0.3).float()
+    row = int(torch.randint(rows, (), generator=generator))
+    x[row, 0, seed % n] = other
+    for dtype in (torch.float32, torch.float64, torch.uint8):
+        bits, graded = bits_of(x.to(dtype))
+        assert torch.equal(unpacked(bits, n), (x != 0).to(torch.uint8))
+        assert (graded is not None) == (other == 2)
+
+
 def test_words_are_transposed():
     words = np.random.default_rng(0).integers(0, 2**64, 128, np.uint64)
     bits = np.unpackbits(words.view(np.uint8), bitorder="little").reshape(2, 64, 64)

@@ -62,9 +62,12 @@ def test_weights_and_delays_are_two_families_of_one_optimizer(tmp_path, splits):
     assert ends[0.5] == pytest.approx(5e-4)
 
 
-@pytest.mark.parametrize(("method", "shrinks"), [("adamw", True), ("adam", False)])
-def test_weight_decay_is_of_the_matrices_alone(tmp_path, splits, method, shrinks):
-    made = session(tmp_path, splits, method=method, weight_decay=0.5, lr=0.1, schedule="constant")
+@pytest.mark.parametrize(
+    ("method", "density", "shrinks"),
+    [("adamw", 0.0, True), ("adam", 0.0, False), ("adabreg", 0.1, False), ("gmp", 0.1, False)],
+)
+def test_weight_decay_is_of_the_matrices_alone(tmp_path, splits, method, density, shrinks):
+    made = session(tmp_path, splits, method=method, density=density, weight_decay=0.5, lr=0.1, schedule="constant")
     before = {name: p.detach().clone() for name, p in made.net.named_parameters()}
     for p in made.net.parameters():
         p.grad = torch.zeros_like(p)

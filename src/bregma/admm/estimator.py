@@ -182,20 +182,24 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
         Args:
             X: spikes, as for `fit`.
             y: labels (B,).
-            classes: all labels that will ever come; needed if the first ``y`` lacks one of them.
+            classes: all labels that will ever come; needed if the first ``y`` lacks one of them. Later calls may
+                leave it out.
 
         Returns:
             The estimator; if it is refused, as it was before.
 
         Raises:
             TypeError: as `fit`.
-            ValueError: as `fit`; X of another width; ``class_weight="balanced"``, for which all labels must be known.
+            ValueError: as `fit`; X of another width; other classes than those of the first call;
+                ``class_weight="balanced"``, for which all labels must be known.
             MemoryError: as `fit`.
         """
         p, first = self._parameters(), not hasattr(self, "weights_")
         if p["class_weight"] == "balanced":
             raise ValueError("class_weight must be None or a dict in partial_fit, got 'balanced'")
         known = np.unique(np.asarray(y if classes is None else classes)) if first else self.classes_
+        if not first and classes is not None and not np.array_equal(np.unique(np.asarray(classes)), known):
+            raise ValueError(f"classes must be those of the first call, {known.tolist()}, got {list(classes)}")
         train = self._data(X, y, known, None if first else self.n_features_in_)
         running = getattr(self, "_running", None)
         if running is None or not running.goes_on(p, train):

@@ -26,22 +26,23 @@ _STREAMS = 7  # places read in turn: memory gives more than to one; eight, of ro
 
 
 @part
-def _pack(row: Array, bits: Array) -> int:
+def _pack(row: Array, bits: Array) -> np.uint64:
     """Bits of the values that are not zero; return bits of some that are not one either, zero if there are none."""
-    others = _pack_rest(row, bits)
+    others: np.uint64 = _pack_rest(row, bits)
     for w in range(row.shape[0] // WORD):
         others |= _pack_word(row, bits, w)
     return others
 
 
 @part
-def _pack_word(row: Array, bits: Array, w: int) -> int:
+def _pack_word(row: Array, bits: Array, w: int) -> np.uint64:
     bits[w] = differ(row, WORD * w, row.dtype.type(0))
-    return bits[w] & differ(row, WORD * w, row.dtype.type(1))
+    others: np.uint64 = bits[w] & differ(row, WORD * w, row.dtype.type(1))
+    return others
 
 
 @part
-def _pack_rest(row: Array, bits: Array) -> int:
+def _pack_rest(row: Array, bits: Array) -> np.uint64:
     """Of the values after the last whole word."""
     zero, one, others, last = row.dtype.type(0), row.dtype.type(1), np.uint64(0), np.uint64(0)
     n = row.shape[0]

@@ -63,12 +63,11 @@ def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optim
     for group in groups:
         if "lr" in group:
             group["schedule"] = experiment.delay_schedule
-    if experiment.method in ("adam", "adamw"):
+    if experiment.method in ("adam", "adamw") or experiment.density:
         for group in groups:
             group["weight_decay"] = experiment.weight_decay if group["penalty"] != "none" else 0.0
-        return (torch.optim.Adam if experiment.method == "adam" else torch.optim.AdamW)(groups, lr=lr)
-    if experiment.density:  # with lam = 0 AdaBreg is Adam, which keeps one dual less beside that of TargetDensity
-        return torch.optim.Adam(groups, lr=lr)
+        # With a density Adam moves the weights, or the dual: AdaBreg at lam = 0 is Adam with one more dual.
+        return (torch.optim.AdamW if experiment.method == "adamw" else torch.optim.Adam)(groups, lr=lr)
     if experiment.method == "proxsgd":
         return ProxSGD(groups, lr=lr, momentum=0.9)
     dual: dict[str, Any] = {

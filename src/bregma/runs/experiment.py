@@ -116,7 +116,7 @@ class Experiment:
         threads: of the processor, part of what makes a run repeatable; one is fastest for small networks.
         seed: of the first weights, the order of samples, and the cut into training and validation.
         validation: share of the training part that is cut off for validation where the data have no such part.
-        weight_decay: of the weight matrices; adam and adamw alone.
+        weight_decay: of the weight matrices, for adam, adamw and all methods with a density, which are on Adam.
         delay_lr: learning rate of learned delays and their spread.
         delay_schedule: its course.
         rounding: learned delays are whole for evaluation alone, on a copy; or, as in DelRec's published code, in place
