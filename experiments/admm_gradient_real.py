@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bregma.data import BinRecordings, default_root, stratified_cut
 
-RATES = (1e-3, 2e-3, 4e-3, 8e-3)
+RATES = (2e-3, 4e-3, 8e-3)
 
 
 def main() -> None:

@@ -8,13 +8,12 @@ Everyone gets the same network, epochs, order of samples, schedule (5 % warm-up,
 gradient clip and grid of learning rates, which goes on by factors of two while the best is at its edge. The choice is
 made on the validation part with three tuning seeds, at density 0.05 for densities below 0.1, at 0.1 for 0.1, and at 0.2
 for the others. First the learning rate, along with lam or decay of the methods that have one: all of them with the
-first seed, those within a point of the best with the other two as well, and the best mean counts. Then, at that
-rate, Adam's weight decay of the weight matrices, 0, 1e-4 or 1e-3, in the same way. Variants of TargetDensity
-have no weight decay, and were tuned with the first seed alone or share a rate (`--lr`, with which nothing is tuned);
-they were compared on the validation part, for
-`voices` at the seeds 0, 1, 5 and 6, which are two splits of the voices; seeds from 5 on are in no table. Test accuracy
-is that of the last weights, by a forward pass with hard spikes on samples never used for a choice. Density counts exact
-zeros of the weight matrices.
+first seed, those within a point of the best with the other two as well, and the best mean counts. Then, at that rate,
+Adam's weight decay of the weight matrices, 0, 1e-4 or 1e-3, in the same way. Variants of TargetDensity have no weight
+decay, and were tuned with the first seed alone or share a rate (`--lr`, with which nothing is tuned); they were
+compared on the validation part, for `voices` at the seeds 0, 1, 5 and 6, which are two splits of the voices; seeds from
+5 on are in no table. Test accuracy is that of the last weights, by a forward pass with hard spikes on samples never
+used for a choice. Density counts exact zeros of the weight matrices.
 """
 
 import argparse
@@ -27,6 +26,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from sparsity_choice import TUNING_SEEDS, Choice, is_final, leader, tuned_at
 from sparsity_tasks import TASKS, Network, parts
 from sparsity_variants import Cycles, DeadZone, FloorErk, KeptScale, LayerScale, PowerPropagation, SparseStart
 from torch import Tensor, nn
@@ -39,7 +39,6 @@ RESULTS = Path(__file__).parent / "results" / "sparsity.jsonl"
 RATES = (1e-2, 2e-2, 4e-2, 8e-2)
 DECAYS = (0.0, 1e-4, 1e-3)
 NEAR = 0.01  # validation accuracy below the best with the first tuning seed, up to which the others are run
-TUNING_SEEDS, SEEDS = (100, 101, 105), 5  # of `voices` these have the splits 0 and 1 alone
 CLIP = 1.0
 
 G = {"allocation": "global"}  # of most variants: the default when they were tried
@@ -93,8 +92,6 @@ METHODS: dict[str, Any] = {
 }
 #: With weight decay, and tuned with all seeds: what is compared in the end.
 MAIN = ("target", "magnitude", "magnitude+metric", "one-shot", "rigl", "set", "l1-adam", "prox-adam", "str", "dense")
-#: Learning rate, options and weight decay.
-Choice = tuple[float, dict[str, Any], float]
 
 
 def factor(done: float) -> float:
@@ -221,43 +218,6 @@ def grid(method: str) -> list[dict[str, Any]]:
     fixed = METHODS[method][1]
     axes = [[(k, v) for v in (values if isinstance(values, tuple) else (values,))] for k, values in fixed.items()]
     return [dict(chosen) for chosen in itertools.product(*axes)]
-
-
-def tuned_at(method: str, density: float) -> float:
-    """The density at which a method is tuned for another; 0.1, where it is held against the dense one, has its own."""
-    return 1.0 if method == "dense" else 0.05 if density < 0.1 else 0.1 if density == 0.1 else 0.2
-
-
-def is_final(setting: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    """Whether the test accuracy of a run counts: seeds from ``SEEDS`` on are for choices."""
-    return bool(setting["seed"] < SEEDS) and is_chosen(setting, rows)
-
-
-def is_chosen(setting: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    """Whether a run has the choice that leads in tuning; of a method never tuned for a task, over the seeds."""
-    alike = {key: setting[key] for key in ("task", "method", "epochs")}
-    own = (setting["lr"], setting["options"], setting.get("weight_decay", 0.0))
-    for at in (tuned_at(setting["method"], setting["density"]), 0.05):  # variants were tuned at 0.05 for 0.1 too
-        best = leader(rows, alike | {"density": at})
-        if best or setting["density"] != 0.1:
-            break
-    return own == (best or leader(rows, alike | {"density": setting["density"]}, tuning=False))
-
-
-def leader(rows: list[dict[str, Any]], of: dict[str, Any], tuning: bool = True) -> Choice | None:
-    """The choice with the best mean validation accuracy, of those with the most tuning seeds, or of all runs."""
-    found: dict[str, list[float]] = {}
-    for row in sorted(rows, key=lambda row: row["setting"]["lr"]):  # the lower of equals
-        setting = row["setting"]
-        if of.items() <= setting.items() and (setting["seed"] in TUNING_SEEDS or not tuning):
-            choice = [setting["lr"], setting["options"], setting.get("weight_decay", 0.0)]
-            found.setdefault(json.dumps(choice), []).append(row["validation"])
-    if not found:
-        return None
-    most = max(map(len, found.values())) if tuning else 0
-    means = {choice: statistics.mean(values) for choice, values in found.items() if len(values) >= most}
-    lr, options, decay = json.loads(max(means, key=lambda choice: means[choice]))
-    return lr, options, decay
 
 
 def table(rows: list[dict[str, Any]]) -> None:

@@ -16,7 +16,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from sparsity import METHODS, RESULTS, TASKS, TUNING_SEEDS, is_final
+from sparsity import METHODS, RESULTS, TASKS
+from sparsity_choice import TUNING_SEEDS, is_final
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
 IN_MEAN = ("row", "voices", "permuted", "nmnist-sim")
