@@ -289,6 +289,17 @@ def test_data_are_checked(X, y, message):
         bregma.ADMMClassifier(**SMALL).fit(X, y)
 
 
+def test_numbers_of_any_kind_are_data():
+    X, y = spike_task()
+    models = [
+        bregma.ADMMClassifier(**SMALL).fit(x, y)
+        for x in (X, X.astype(">f4"), torch.tensor(X, dtype=torch.float32, requires_grad=True), X.astype(bool))
+    ]
+    assert all(np.array_equal(models[0].weights_[0], model.weights_[0]) for model in models)
+    with pytest.raises(TypeError, match=r"X must hold real numbers, got torch\.complex64"):
+        bregma.ADMMClassifier(**SMALL).fit(torch.tensor(X).to(torch.complex64), y)
+
+
 def test_inputs_must_match_those_of_fit():
     X, y = spike_task()
     model = bregma.ADMMClassifier(**SMALL).fit(X, y)

@@ -108,6 +108,15 @@ def test_a_refused_call_changes_nothing(options, monkeypatch):
     assert not [name for name in vars(fresh) if name.endswith("_")]
 
 
+def test_a_stream_may_begin_with_silence():
+    X, y = spike_task(samples=90, steps=20)
+    model = bregma.ADMMClassifier((30,)).partial_fit(0 * X, y)
+    assert max(np.abs(weight).max() for weight in model.weights_[:-1]) < 5
+    for _ in range(20):
+        model.partial_fit(X, y)
+    assert model.score(X, y) >= 0.9
+
+
 def test_an_iteration_that_fails_midway_leaves_the_weights_to_go_on_from(monkeypatch):
     X, y = spike_task()
     model = bregma.ADMMClassifier(**TINY).fit(X, y)

@@ -7,7 +7,7 @@ from test_admm_consistent import busy_data
 from test_admm_estimator import spike_task
 
 import bregma
-from bregma.admm import ConsistentADMM, ConsistentSettings, preconditioner
+from bregma.admm import ConsistentADMM, ConsistentSettings, Recurrent, preconditioner
 from bregma.admm.statistics import Statistics
 from bregma.admm.steps import Hidden, Steps
 from bregma.prox.thresholds import cubic_ramp, keep_count
@@ -73,6 +73,15 @@ def test_a_density_of_one_changes_nothing():
     dense = Steps(None, 10, 1, [(6, 8)], 4).stepped(Hidden([weight], []), [move], 0.1, 3).weights[0]
     steps = Steps(1.0, 10, 1, [(6, 8)], 4)
     assert torch.equal(steps.stepped(steps.start([weight]), [move], 0.1, 3).weights[0], dense)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_recurrent_weights_that_start_at_zero_are_connections_too(share):
+    X, y = spike_task(samples=90, steps=20)
+    model = bregma.ADMMClassifier((Recurrent(20),), density=share, batch_size=10, iterations=24).fit(X, y)
+    if share < 1:
+        assert hidden_left(model.weights_) == keep_count(sum(w.size for w in model.weights_), share) - 3 * 20
+    assert np.count_nonzero(model.weights_[0][:, 12:]) > 20
 
 
 def test_sparse_runs_resume_bit_by_bit():

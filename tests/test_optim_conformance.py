@@ -129,6 +129,15 @@ def test_a_tensor_is_a_learning_rate(make):
     assert float(resumed.param_groups[0]["lr"]) == 0.02
 
 
+@ours
+def test_a_tensor_of_one_element_moves_a_number(make):
+    p = nn.Parameter(torch.tensor(1.0))
+    p.grad = torch.tensor(1.0)
+    make([p], lr=torch.tensor([0.1]), lam=0.0, foreach=False, fused=False).step()
+    assert p.shape == ()
+    assert p < 1
+
+
 @everyone
 def test_maximize_climbs(make):
     net, other = network(), network()
@@ -162,6 +171,19 @@ def test_non_contiguous_weights_and_gradients(make, path):
         optimizer.step()
         mirrored.step()
     torch.testing.assert_close(plain, turned)
+
+
+@ours
+def test_weights_with_gaps_between_them(make):
+    wide = torch.ones(3, 8)
+    strided, plain = nn.Parameter(wide[:, :5]), nn.Parameter(torch.ones(3, 5))
+    for p in (strided, plain):
+        optimizer = make([p])
+        for k in range(3):
+            p.grad = torch.arange(15.0).view(3, 5) - k
+            optimizer.step()
+    torch.testing.assert_close(strided, plain)
+    assert torch.equal(wide[:, 5:], torch.ones(3, 3))
 
 
 @everyone

@@ -106,6 +106,7 @@ def test_the_score_is_divided_by_the_root_of_the_rate_and_the_threshold_stays_pr
     optimizer = torch.optim.SGD(bregma.param_groups(net), lr=0.1)
     sparsifier = TargetDensity(optimizer, 0.5, 1, metric="none", ramp_end=1.0, cost="synops", net=net)
     net(torch.tensor([[1.0, 0.0, 1.0, 0.0]])).sum().backward()
+    assert sparsifier.rates.tolist() == [1.0, 0.0, 1.0, 0.0]
     net.weight.grad.zero_()
     optimizer.step()
     root = torch.tensor([1.02, 0.02, 1.02, 0.02]).sqrt()
@@ -114,7 +115,6 @@ def test_the_score_is_divided_by_the_root_of_the_rate_and_the_threshold_stays_pr
     shrunk = before.sign() * (before.abs() - lam * root).clamp(min=0)
     kept = score > lam
     torch.testing.assert_close(net.weight, shrunk * before[kept].norm() / shrunk.norm())
-    assert sparsifier.rates.tolist() == [1.0, 0.0, 1.0, 0.0]
 
 
 def test_costs_fewer_operations_at_the_same_density():
@@ -155,6 +155,38 @@ def test_resumes_bit_for_bit(stop):
         go_on(net, optimizer, 16 - stop, x)
         results.append(weights(net))
     assert torch.equal(*results)
+
+
+def test_goes_back_to_before_the_freeze():
+    x, (net, optimizer, sparsifier) = frames(), both()
+    parts = (net, optimizer, sparsifier)
+    go_on(net, optimizer, 7, x)
+    state = saved_and_loaded([part.state_dict() for part in parts])
+    results = []
+    for _ in range(2):
+        go_on(net, optimizer, 9, x)
+        assert sparsifier.frozen
+        assert sparsifier.rates is None
+        results.append(weights(net))
+        for part, saved in zip(parts, state, strict=True):
+            part.load_state_dict(saved)
+    assert torch.equal(*results)
+
+
+def test_rates_of_a_larger_network_do_not_carry_over():
+    net, optimizer, _ = both()
+    with torch.no_grad():
+        net.readout.linear.weight[:, :2] = 0
+    with pytest.raises(ValueError, match="net must not be compacted before step 12, the end of the ramp"):
+        bregma.compact(net, optimizer)
+    go_on(net, optimizer, 14, frames())
+    go_on(bregma.compact(net, optimizer), optimizer, 2, frames())
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 4, 3, groups=2), nn.ConvTranspose2d(3, 4, 3)])
+def test_convolutions_it_cannot_count_are_refused(layer):
+    with pytest.raises(ValueError, match=r"one group|no transposed convolution"):
+        TargetDensity(torch.optim.Adam(layer.parameters()), 0.5, 10, cost="synops", net=layer)
 
 
 def both(seed=0):

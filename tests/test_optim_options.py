@@ -7,6 +7,8 @@ import torch
 from optim_cases import OURS, WITH_DUAL, network, ours
 from torch import nn
 
+from bregma import AdaBreg
+
 
 @ours
 def test_sparse_gradients_are_refused_before_any_work(make):
@@ -76,6 +78,13 @@ def test_bad_options_are_named_for_all_groups_alike(name, options, error, messag
     with pytest.raises(error, match=message):
         optimizer.load_state_dict(state)
     assert optimizer.param_groups[0]["params"] == [p]
+
+
+def test_a_refused_constructor_leaves_the_weights_of_all_groups():
+    w, b = nn.Parameter(torch.ones(10, 10)), nn.Parameter(torch.ones(10))
+    with pytest.raises(ValueError, match="group_l1"):
+        AdaBreg([{"params": [w], "init": "sparse", "lam": 0.1}, {"params": [b], "penalty": "group_l1"}])
+    assert int((w == 0).sum()) == 0
 
 
 @ours

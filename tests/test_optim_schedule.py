@@ -82,6 +82,14 @@ def test_the_controller_stays_in_its_bounds_and_calms_down():
     assert plan.gain == pytest.approx(2.0 * 0.95)
 
 
+def test_groups_added_later_keep_their_lam():
+    _, optimizer = build()
+    scheduler = schedule.WarmUpLam(optimizer, 10)
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2, 2))], "lam": 0.7})
+    scheduler.step()
+    assert optimizer.param_groups[-1]["lam"] == 0.7
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -1,13 +1,15 @@
 """What all methods that thin out a network share: states that resume, what is refused, pieces that are not kept."""
 
 import copy
+import pickle
 
 import pytest
 import torch
-from optim_cases import adam, both, network, saved_and_loaded, train, weights
+from optim_cases import adam, both, loss_of, network, saved_and_loaded, train, weights
 
-from bregma import TargetDensity
+from bregma import AdaBreg, TargetDensity, density, param_groups
 from bregma.optim import baselines, sparsifier
+from bregma.optim.schedule import ConstantLam
 from bregma.prox import maps
 
 
@@ -72,11 +74,57 @@ def test_wants_the_right_optimiser_and_state():
     with pytest.raises(ValueError, match="optimizer must hold weights"):
         TargetDensity(torch.optim.Adam([net[0].bias]), 0.5, 10)
     _, _, sparsifier = both()
-    with pytest.raises(ValueError, match="state_dict must hold step_count, mask, dual, cut, lam, delta, got mask"):
+    names = "step_count, freeze_step, target, mask, dual, cut, lam, delta"
+    with pytest.raises(ValueError, match=f"state_dict must hold {names}, got mask"):
         sparsifier.load_state_dict({"mask": sparsifier.mask})
     state = sparsifier.state_dict() | {"mask": torch.ones(3, dtype=torch.bool)}
     with pytest.raises(ValueError, match=r"of this method on 72 weights, got mask torch.bool of shape \(3,\)"):
         sparsifier.load_state_dict(state)
+
+
+@pytest.mark.parametrize(("options", "found"), [({"steps": 80}, "0.2 after 30"), ({"density": 0.1}, "0.2 after 30")])
+def test_a_state_of_other_plans_is_refused(options, found):
+    net, optimizer, sparsifier = both()
+    train(net, optimizer, 35)
+    _, _, other = both(**options)
+    with pytest.raises(ValueError, match=f"got one of density {found} steps"):
+        other.load_state_dict(sparsifier.state_dict())
+    assert other.step_count == 0
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_a_copy_would_do_nothing_and_is_refused(copied):
+    with pytest.raises(TypeError, match="TargetDensity hangs on its optimizer and cannot be copied or pickled"):
+        copied(both())
+
+
+def test_lam_stays_zero_whatever_sets_it():
+    net = network()
+    optimizer = AdaBreg(param_groups(net), lr=0.01, lam=0.3)
+    saved = copy.deepcopy(optimizer.state_dict())
+    schedule = ConstantLam(optimizer)
+    sparsifier = TargetDensity(optimizer, 0.3, 20)
+    optimizer.load_state_dict(saved)
+    for _ in range(30):
+        train(net, optimizer, 1)
+        schedule.step()
+    assert density(net) == sparsifier.density == pytest.approx(0.3, abs=0.01)
+
+
+def test_steps_that_a_gradient_scaler_skips_do_not_count():
+    net = network()
+    optimizer = torch.optim.Adam(param_groups(net), lr=0.01, fused=True)
+    sparsifier = TargetDensity(optimizer, 0.2, 20)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    before = weights(net)
+    for k in range(24):
+        optimizer.zero_grad()
+        scaler.scale(loss_of(net) * (float("inf") if k < 4 else 1.0)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.equal(weights(net), before) == (k < 4)
+        assert sparsifier.step_count == max(0, k - 3)
+    assert density(net) == pytest.approx(0.2, abs=0.01)
 
 
 def test_diverged_training_is_named():

@@ -67,6 +67,19 @@ def test_old_checkpoints_get_the_options_they_lack(make):
 
 
 @ours
+def test_a_state_of_other_shapes_is_refused(make):
+    small, large = nn.Parameter(torch.ones(10)), nn.Parameter(torch.ones(4, 10))
+    one, other = make([small]), make([large])
+    small.grad = torch.ones(10)
+    one.step()
+    if not one.state[small]:
+        pytest.skip("no state")
+    with pytest.raises(ValueError, match=r"of shape \(10,\) for a parameter of shape \(4, 10\)"):
+        other.load_state_dict(one.state_dict())
+    assert not other.state
+
+
+@ours
 def test_load_hooks_still_have_their_say(make):
     net = network(torch.bfloat16)
     optimizer = make(net.parameters())

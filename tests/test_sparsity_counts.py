@@ -5,7 +5,16 @@ import torch
 from torch import nn
 
 from bregma.nn import LIF, DelayedRecurrentLIF, Readout, RecurrentLIF, SpikingMLP, SpikingSequential
-from bregma.sparsity import activation_sparsity, connection_sparsity, density, footprint, operations, sparse_footprint
+from bregma.sparsity import (
+    SynOps,
+    activation_sparsity,
+    connection_sparsity,
+    density,
+    footprint,
+    operations,
+    sparse_footprint,
+    synops,
+)
 
 
 def frames(*shape, seed=0):
@@ -73,6 +82,24 @@ def test_a_convolution_counts_what_the_padding_leaves():
     )
     assert operations(net, x).accumulates == pytest.approx(count / 2)
     assert operations(net, x).dense == 4 * 2 * 3 * 13 * 13  # 13 = 3 places of 3, less one at each edge, per axis
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Conv1d(2, 3, 3, stride=2), nn.Conv2d(2, 4, 3, padding=1, padding_mode="circular", groups=2)]
+)
+def test_both_counts_agree_on_any_convolution(layer):
+    x = frames(2, 3, 2, *[5] * (layer.weight.dim() - 2))
+    net = thinned(nn.Sequential(nn.Flatten(0, 1), layer))
+    assert operations(net, x).accumulates == pytest.approx(synops(net, x))
+    with pytest.raises(ValueError, match="no transposed convolution, got ConvTranspose1d"):
+        operations(nn.Sequential(nn.Flatten(0, 1), nn.ConvTranspose1d(2, 1, 3)), frames(2, 3, 2, 5))
+
+
+def test_a_computed_weight_goes_by_the_name_of_its_module():
+    net = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
+    with SynOps(net) as ops:
+        net(torch.ones(1, 1, 3))
+    assert ops.by_weight == {"0.weight": 6.0}
 
 
 def test_sparsities():

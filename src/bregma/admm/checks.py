@@ -52,12 +52,14 @@ def as_frames(frames: Any, layout: Layout, dtype: torch.dtype | None = torch.flo
         dtype: wanted; None leaves them as they are, without a copy.
 
     Raises:
-        TypeError: no numbers.
+        TypeError: no real numbers.
         ValueError: not three-dimensional, empty, or not finite; unknown layout.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    x = frames if isinstance(frames, Tensor) else _tensor(np.ascontiguousarray(frames))
+    x = frames.detach() if isinstance(frames, Tensor) else _tensor(np.ascontiguousarray(frames))
+    if x.is_complex():
+        raise TypeError(f"X must hold real numbers, got {x.dtype}")
     if x.dim() != 3 or 0 in x.shape:
         wanted = "(T, B, n)" if layout == "time-major" else "(B, T, n)"
         raise ValueError(f"X must be {layout} {wanted} without an empty axis, got shape {tuple(x.shape)}")
@@ -71,7 +73,7 @@ def as_frames(frames: Any, layout: Layout, dtype: torch.dtype | None = torch.flo
 def _tensor(frames: NDArray[Any]) -> Tensor:
     if frames.dtype.kind not in "biuf":
         raise TypeError(f"X must hold real numbers, got {frames.dtype}")
-    return torch.from_numpy(frames)
+    return torch.from_numpy(frames.astype(frames.dtype.newbyteorder("="), copy=False))
 
 
 def as_codes(labels: Any, samples: int, classes: NDArray[Any]) -> Tensor:

@@ -75,7 +75,8 @@ def random_layer(
         neurons: n.
         constants: decay and threshold.
         generator: of the weights.
-        rate: wanted mean of the spikes, in (0, 0.5); met to about one per cent of itself unless ``x`` is silent.
+        rate: wanted mean of the spikes, in (0, 0.5); met to about one per cent of itself. If ``x`` is silent, weights
+            have the variance 1 / inputs instead.
         correlation: the map of the layer if it is a convolution.
         workers: over whose samples the rate is a mean.
 
@@ -92,6 +93,8 @@ def random_layer(
     direction = torch.randn(shape, generator=generator, dtype=torch.float64).to(x.dtype) / shape[1] ** 0.5
     drive = current(x, direction, correlation)
     low, high = -12.0, 12.0  # of log2(scale)
+    if _mean((drive != 0).to(drive.dtype), workers) == 0:  # silent: no scale would make a neuron fire
+        low = high = 0.0
     for _ in range(20):
         middle = (low + high) / 2
         spikes = lif(drive * 2**middle, constants.decay, constants.threshold)[0] if drive.numel() else drive

@@ -65,6 +65,7 @@ class Steps:
     ) -> None:
         self._density, self._iterations, self._every = density, iterations, every
         self._shapes, self._readout = list(shapes), readout
+        self._last = 0 if iterations is None else max(1, math.floor(_RAMP * iterations))  # then connections stay
         self._total = sum(math.prod(shape) for shape in shapes) + readout
         if density is not None and keep_count(self._total, density) < readout + len(self._shapes):
             least = (readout + len(self._shapes)) / self._total
@@ -78,6 +79,12 @@ class Steps:
         scaled = [v * (float(v.norm()) / float(w.norm())) for v, w in zip(weights, sparse, strict=True)]
         return Hidden(self._thresholded(scaled, self._density), scaled)  # survivors have the norm of all
 
+    def existing(self, weights: Sequence[Tensor], iteration: int) -> list[Tensor] | None:
+        """Which connections there are before an iteration; None: all, as until the first choice of a schedule."""
+        if self._density in (None, 1) or (self._iterations and iteration < min(self._every, self._last)):
+            return None  # recurrent weights are zero in the beginning, and there
+        return [w != 0 for w in weights]
+
     def stepped(self, hidden: Hidden, moves: Sequence[Tensor], share: float, iteration: int) -> Hidden:
         """Weights and duals moved by a share of the weights' norm; nothing is changed in place."""
         if self._density is None:
@@ -86,14 +93,15 @@ class Steps:
             duals = [_moved(v, w, m, share) for v, w, m in zip(hidden.duals, hidden.weights, moves, strict=True)]
             return Hidden(self._thresholded(duals, self._density), duals)
         # Measured: what cut connections would do alone brings back the wrong ones while the density falls.
-        moves = [move * (w != 0) for w, move in zip(hidden.weights, moves, strict=True)]
+        masks = self.existing(hidden.weights, iteration) or [torch.ones_like(m, dtype=torch.bool) for m in moves]
+        moves = [move * mask for move, mask in zip(moves, masks, strict=True)]
         weights = [_moved(w, w, move, share) for w, move in zip(hidden.weights, moves, strict=True)]
-        done, last = iteration + 1, max(1, math.floor(_RAMP * self._iterations))
-        if done > last:  # the connections are chosen
+        done = iteration + 1
+        if done > self._last:  # the connections are chosen
             return Hidden(weights, weights)
-        duals = [torch.where(w != 0, w, v) for w, v in zip(weights, hidden.duals, strict=True)]
-        if done == last or done % self._every == 0:
-            weights = self._thresholded(duals, cubic_ramp(done / last, self._density))
+        duals = [torch.where(m, w, v) for m, w, v in zip(masks, weights, hidden.duals, strict=True)]
+        if done == self._last or done % self._every == 0:
+            weights = self._thresholded(duals, cubic_ramp(done / self._last, self._density))
         return Hidden(weights, duals)
 
     def _thresholded(self, duals: Sequence[Tensor], density: float) -> list[Tensor]:

@@ -22,7 +22,7 @@ CHUNK = 4
 _BITS = 2  # positions and chunks that lists are written ahead
 _CHUNKS = 8
 _SIDE_BY_SIDE = 8
-_STREAMS = 7  # places read in turn: memory gives more than to one; eight, of rows as long as pages, would share cache sets
+_STREAMS = 7  # places read in turn: memory gives more than to one; eight could share sets of the cache
 
 
 @part

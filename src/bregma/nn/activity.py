@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils.hooks import RemovableHandle
 
 from bregma.nn.layers import RecurrentLIF
@@ -30,6 +30,9 @@ def watch(net: nn.Module, heard: Listener) -> list[RemovableHandle]:
     Returns:
         Handles; ``remove()`` each of them to stop.
 
+    Raises:
+        ValueError: the network has a transposed convolution.
+
     Example:
         >>> import torch
         >>> net = nn.Sequential(nn.Linear(4, 2), RecurrentLIF(2))
@@ -42,9 +45,20 @@ def watch(net: nn.Module, heard: Listener) -> list[RemovableHandle]:
     for module in net.modules():
         if isinstance(module, RecurrentLIF):
             handles.append(module.register_forward_hook(_emitted(heard)))
-        elif isinstance(module, (nn.Linear, _ConvNd)):
+        elif connects(module):
             handles.append(module.register_forward_pre_hook(_received(heard)))
     return handles
+
+
+def connects(module: nn.Module) -> bool:
+    """Whether a module is a dense layer or a convolution.
+
+    Raises:
+        ValueError: it is a transposed convolution, whose connections nobody counts here.
+    """
+    if isinstance(module, _ConvTransposeNd):
+        raise ValueError(f"net must have no transposed convolution, got {type(module).__name__}")
+    return isinstance(module, (nn.Linear, _ConvNd))
 
 
 def _received(heard: Listener) -> Callable[[Any, tuple[Tensor, ...]], None]:

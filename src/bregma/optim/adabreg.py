@@ -62,7 +62,7 @@ def _single(
         denom = (s.sqrt() / (1 - beta2**t) ** 0.5).add_(eps)
         step_size = lr / (1 - beta1**t)
         if isinstance(step_size, Tensor):
-            dual.sub_(step_size * m / denom)
+            dual.sub_(step_size.reshape(()) * m / denom)
         else:
             dual.addcdiv_(m, denom, value=-step_size)
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 from bregma.optim import checks
 from bregma.optim.dual import dual_dtype, initial_dual, sparsify_
@@ -22,6 +23,15 @@ class ProximalOptimizer(Optimizer):
     A subclass names its options in ``defaults``, checks its own in ``_check_options`` and moves one group in
     ``_update``.
     """
+
+    _built = True  # but while the constructor adds its groups
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        self._built = False
+        super().__init__(params, defaults)
+        self._built = True
+        for index in range(len(self.param_groups)):  # not before all groups have passed
+            self._start(index)
 
     def _check_options(self, group: Group) -> None:
         """Raise if an option that only this optimiser has is wrong."""
@@ -51,9 +61,15 @@ class ProximalOptimizer(Optimizer):
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
+        if self._built:
+            self._start(len(self.param_groups) - 1)
+
+    def _start(self, index: int) -> None:
+        """Make the weights of a group sparse if it says so."""
+        group = self.param_groups[index]
         if group.get("init") == "sparse" and group["lam"] > 0 and group["penalty"] != "none":
             weights = [p for p in group["params"] if p.requires_grad and p.ndim >= 2]
-            sparsify_(weights, group["init_density"], _generator(group["seed"], len(self.param_groups)))
+            sparsify_(weights, group["init_density"], _generator(group["seed"], index + 1))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         defaults = state.get("defaults", self.__dict__.get("defaults", {}))
@@ -69,9 +85,17 @@ class ProximalOptimizer(Optimizer):
 
         Torch casts all state to the parameter's dtype, which would round a float32 dual to bfloat16. The loaded
         state shares no storage with ``state_dict``.
+
+        Raises:
+            ValueError: the state of parameters of other shapes; nothing has changed then.
         """
         saved: dict[str, Any] = {}
-        before = self.register_load_state_dict_pre_hook(lambda _, seen: saved.update(seen))
+
+        def look(_: Optimizer, seen: dict[str, Any]) -> None:
+            self._check_shapes(seen)
+            saved.update(seen)
+
+        before = self.register_load_state_dict_pre_hook(look)
         after = self.register_load_state_dict_post_hook(lambda _: self._restore(saved), prepend=True)
         try:
             super().load_state_dict(state_dict)
@@ -79,10 +103,20 @@ class ProximalOptimizer(Optimizer):
             before.remove()
             after.remove()
 
-    def _restore(self, saved: dict[str, Any]) -> None:
+    def _pairs(self, saved: dict[str, Any]) -> Iterator[tuple[Any, Tensor]]:
+        """Saved names of parameters beside the parameters; as many as both have."""
         ids = [i for group in saved["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for i, p in zip(ids, params, strict=True):
+        return zip(ids, [p for group in self.param_groups for p in group["params"]], strict=False)
+
+    def _check_shapes(self, saved: dict[str, Any]) -> None:
+        for i, p in self._pairs(saved):
+            for key, value in saved["state"].get(i, {}).items():
+                if key != "step" and value.shape != p.shape:
+                    shapes = f"{tuple(value.shape)} for a parameter of shape {tuple(p.shape)}"
+                    raise ValueError(f"state_dict must be of the same parameters, got {key} of shape {shapes}")
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        for i, p in self._pairs(saved):
             for key, value in saved["state"].get(i, {}).items():
                 if key == "step":
                     self.state[p][key] = self.state[p][key].clone()

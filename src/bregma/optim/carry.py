@@ -19,9 +19,10 @@ def carry_over(sparsifier: Sparsifier, moves: Moves) -> None:
     """Cut mask and flat tensors to what is left of the weights, and keep the number of connections to reach.
 
     Raises:
-        ValueError: whole neurons, or n of m, are still being chosen; the choice would not be the same.
+        ValueError: whole neurons, or n of m, are still being chosen, and the choice would not be the same; or firing
+            rates of the former network count.
     """
-    if not sparsifier.frozen and sparsifier.structured:
+    if not sparsifier.frozen and (sparsifier.structured or getattr(sparsifier, "rates", None) is not None):
         raise ValueError(f"net must not be compacted before step {sparsifier.freeze_step}, the end of the ramp")
     parts, start = [], 0
     for w in sparsifier.weights:

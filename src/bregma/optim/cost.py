@@ -34,7 +34,8 @@ class PresynapticRates:
         rates: flat, float32; zeros before the first pass.
 
     Raises:
-        ValueError: a weight tensor that no dense layer, convolution or recurrent layer of the network holds.
+        ValueError: a weight tensor that no dense layer, convolution of one group or recurrent layer of the network
+            holds.
 
     Example:
         >>> net = nn.Linear(2, 3)
@@ -45,11 +46,13 @@ class PresynapticRates:
     """
 
     def __init__(self, net: nn.Module, weights: list[Tensor]) -> None:
-        held = {id(m.weight) for m in net.modules() if isinstance(m, (nn.Linear, _ConvNd))}
+        held = {id(m.weight): m for m in net.modules() if isinstance(m, (nn.Linear, _ConvNd))}
         for w in weights:
-            if id(w) not in held:
+            module = held.get(id(w))
+            if module is None or getattr(module, "groups", 1) > 1:
+                what = "in layers" if module is None else "in convolutions of one group"
                 raise ValueError(
-                    f"net must hold all weights of the optimizer in layers, not one of shape {tuple(w.shape)}"
+                    f"net must hold all weights of the optimizer {what}, not one of shape {tuple(w.shape)}"
                 )
         self._net = net
         self._index = {id(w): i for i, w in enumerate(weights)}
@@ -63,9 +66,11 @@ class PresynapticRates:
         """Stop listening."""
         for handle in self._handles:
             handle.remove()
+        self._handles = []
 
     def load(self, rates: Tensor) -> None:
-        """Go on from ``rates`` of another time."""
+        """Go on from ``rates`` of another time, listening again."""
+        self._handles = self._handles or watch(self._net, self._hear)
         self.rates = rates.to(self.rates.device, copy=True)
         self._heard = [bool(part.any()) for part in self.rates.split(self._sizes)]
 

@@ -162,13 +162,20 @@ class TargetDensity(Sparsifier):
 
     @property
     def rates(self) -> Tensor | None:
-        """Presynaptic firing rates, flat over the inputs of all weight tensors; None unless part of the cost."""
-        return None if self._rates is None else self._rates.rates
+        """Presynaptic firing rates, flat over the inputs of all weight tensors; None unless the cost needs them."""
+        return None if self._rates is None or self.frozen else self._rates.rates
 
     @rates.setter
-    def rates(self, value: Tensor) -> None:
-        if self._rates is not None:
+    def rates(self, value: Tensor | None) -> None:
+        if self._rates is not None and value is not None:
             self._rates.load(value)
+        elif self._rates is not None:
+            self._rates.close()
+
+    def _kind(self, name: str) -> tuple[tuple[int, ...], torch.dtype]:
+        if name == "rates" and self._rates is not None:
+            return tuple(self._rates.rates.shape), self._rates.rates.dtype
+        return super()._kind(name)
 
     def _before(self) -> None:
         self.mask_gradients()

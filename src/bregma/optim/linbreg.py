@@ -49,7 +49,7 @@ def _single(
     for i, (dual, grad) in enumerate(zip(duals, grads, strict=True)):
         direction = buffers[i].lerp_(grad, 1 - momentum) if buffers else grad
         if isinstance(lr, Tensor):
-            dual.sub_(sign * lr * direction)
+            dual.sub_(sign * lr.reshape(()) * direction)
         else:
             dual.add_(direction, alpha=-sign * lr)
 

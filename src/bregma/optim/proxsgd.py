@@ -28,13 +28,19 @@ def proxsgd(
 ) -> None:
     """One ProxSGD step, in place; see :class:`ProxSGD`. ``buffers`` is empty without momentum."""
     move = {"fused": _fused, "foreach": _foreach, "single": _single}[path]
-    points = [p if p.dtype == dual_dtype(p) else p.to(dual_dtype(p)) for p in params]
+    points = [p if _is_workable(p) else torch.empty_like(p, dtype=dual_dtype(p)).copy_(p) for p in params]
     grads = aligned(grads, points)
     for batch in batches(points, grads, buffers) if buffers else batches(points, grads):
         move(*batch, lr=lr, momentum=momentum, maximize=maximize)
     threshold = lam * (lr if torch.compiler.is_compiling() else float(lr))
     for p, point in zip(params, points, strict=True):
         penalty.mirror(p, point, threshold, 1.0)
+
+
+def _is_workable(p: Tensor) -> bool:
+    """Whether kernels that walk raw memory can move the weights themselves: wide enough, and with no gaps."""
+    dense = p.is_contiguous() or p.stride() == torch.empty_like(p, device="meta").stride()
+    return p.dtype == dual_dtype(p) and dense
 
 
 def _single(
@@ -50,7 +56,7 @@ def _single(
     for i, (point, grad) in enumerate(zip(points, grads, strict=True)):
         direction = buffers[i].mul_(momentum).add_(grad, alpha=sign) if buffers else sign * grad
         if isinstance(lr, Tensor):
-            point.sub_(lr * direction)
+            point.sub_(lr.reshape(()) * direction)
         else:
             point.add_(direction, alpha=-lr)
 

@@ -72,7 +72,7 @@ class LamScheduler:
         self._set(self.factor())
 
     def _set(self, factor: float) -> None:
-        for group, base in zip(self.optimizer.param_groups, self.base_lams, strict=True):
+        for group, base in zip(self.optimizer.param_groups, self.base_lams, strict=False):  # later groups are not seen
             if base:
                 group["lam"] = base * factor
 

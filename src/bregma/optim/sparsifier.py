@@ -14,8 +14,10 @@ from bregma.nn.populations import Population
 from bregma.optim import checks
 from bregma.optim.arrangement import build
 from bregma.optim.carry import Moves, carry_over
-from bregma.prox import kernels, maps, thresholds
+from bregma.optim.thinned import beta2_of, keep_, weights_of, widest
+from bregma.prox import maps, thresholds
 
+_LASTING = ("step_count", "freeze_step", "target", "mask")  # of the state of every method
 _ridden: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # a second rider would undo what the first one does
 
 
@@ -32,7 +34,7 @@ class Sparsifier:
     Args:
         optimizer: moves the weights. Thinned out are the parameters of two or more dimensions in those of its groups
             that do not say ``penalty="none"``; :func:`bregma.param_groups` makes such groups for any model. A ``lam``
-            in a group is set to 0: the density replaces it.
+            in a group is set to 0 at each step: the density replaces it.
         density: share of these weights that is left in the end, in (0, 1].
         total_steps: optimiser steps of the whole training.
         ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: 0.75.
@@ -83,8 +85,8 @@ class Sparsifier:
         self.total_steps = total_steps
         self.every = every
         self.neuron_floor = neuron_floor
-        self.weights = _weights(optimizer)
-        self._dtype = _dtype(self.weights)
+        self.weights = weights_of(optimizer)
+        self._dtype = widest(self.weights)
         self.size = sum(w.numel() for w in self.weights)
         self.freeze_step = max(1, round(ramp_end * total_steps))
         self._arrangement: dict[str, Any] = {
@@ -101,9 +103,6 @@ class Sparsifier:
                 f"density must be >= {self.structure.fewest / self.structure.units:.6f} for the floors "
                 f"(neuron_floor {neuron_floor}, layer_floor {layer_floor}), got {density}"
             )
-        for group in optimizer.param_groups:
-            if "lam" in group:
-                group["lam"] = 0.0
         self.mask = torch.ones(self.size, dtype=torch.bool, device=self.weights[0].device)
         _ridden.add(optimizer)
         optimizer.register_step_pre_hook(self._pre_step)
@@ -152,20 +151,25 @@ class Sparsifier:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs besides the optimiser's own: plain numbers and flat tensors."""
-        state = {name: getattr(self, name) for name in ("step_count", "mask", *self._kept)}
+        state = {name: getattr(self, name) for name in (*_LASTING, *self._kept)}
         return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`; training resumes bit for bit.
 
         Raises:
-            ValueError: a state of another method or of a network of another size; nothing has changed then.
+            ValueError: a state of another method, of a network of another size, or of another density or number of
+                steps; nothing has changed then.
         """
-        names = ("step_count", "mask", *self._kept)
+        names = (*_LASTING, *self._kept)
         if set(state_dict) != set(names):
             raise ValueError(f"state_dict must hold {', '.join(names)}, got {', '.join(map(str, state_dict))}")
         for name, value in state_dict.items():
             self._check_kept(name, value)
+        theirs, goal = state_dict["freeze_step"], state_dict["target"]
+        if theirs != self.freeze_step or abs(goal - self.target) * self.size >= 0.5:
+            ours = f"density {self.target:g} after {self.freeze_step} steps"
+            raise ValueError(f"state_dict must be of {ours}, got one of density {goal:g} after {theirs} steps")
         for name, value in state_dict.items():
             setattr(self, name, value.to(self.mask.device, copy=True) if isinstance(value, Tensor) else value)
 
@@ -173,7 +177,7 @@ class Sparsifier:
         """Raise unless a value of a state can take the place of the present one."""
         have = getattr(self, name)
         if isinstance(value, Tensor):  # what is None now is a flat tensor at other times
-            shape, dtype = (have.shape, have.dtype) if isinstance(have, Tensor) else ((self.size,), self._dtype)
+            shape, dtype = (have.shape, have.dtype) if isinstance(have, Tensor) else self._kind(name)
             fits = not isinstance(have, int | float) and value.shape == shape and value.dtype == dtype
             got = f"{value.dtype} of shape {tuple(value.shape)}"
         elif isinstance(have, int | float):
@@ -182,6 +186,14 @@ class Sparsifier:
             fits, got = value is None and name != "mask", repr(value)
         if not fits:
             raise ValueError(f"state_dict must be of this method on {self.size} weights, got {name} {got}")
+
+    def _kind(self, name: str) -> tuple[tuple[int, ...], torch.dtype]:
+        """Shape and dtype of a kept tensor that is not there now."""
+        return (self.size,), self._dtype
+
+    def __getstate__(self) -> Any:
+        name = type(self).__name__
+        raise TypeError(f"{name} hangs on its optimizer and cannot be copied or pickled; load its state into a new one")
 
     def carry_over(self, moves: Moves) -> None:
         """Go on with smaller weights, as many of which are to be left; see :func:`bregma.compact`."""
@@ -197,13 +209,25 @@ class Sparsifier:
             with torch.enable_grad():
                 loss = closure()
             changed = (args[:1], {"closure": lambda: loss})
+        if self._skipped():
+            return changed
         self.step_count += 1
+        for group in self.optimizer.param_groups:
+            if "lam" in group:
+                group["lam"] = 0.0
         with torch.no_grad():
             self._before()
             self._anchor()
         return changed
 
+    def _skipped(self) -> bool:
+        """Whether this step moves nothing: a fused optimiser that a gradient scaler has told of infinite gradients."""
+        found = getattr(self.optimizer, "found_inf", None)
+        return found is not None and bool(found)
+
     def _post_step(self, *_: Any) -> None:
+        if self._skipped():
+            return
         with torch.no_grad():
             self._after()
             if self.frozen:
@@ -231,12 +255,12 @@ class Sparsifier:
         """Set the gradients of pruned weights to exactly zero, in place."""
         for w, kept in zip(self.weights, self.masks, strict=True):
             if w.grad is not None:
-                _keep(w.grad, kept)
+                keep_(w.grad, kept)
 
     def mask_weights(self) -> None:
         """Set pruned weights to exactly zero, in place."""
         for w, kept in zip(self.weights, self.masks, strict=True):
-            _keep(w, kept)
+            keep_(w, kept)
 
     def scores(self, values: Tensor, metric: str) -> Tensor:
         r"""Return ``|values|``, times :math:`\hat s^{1/4}` in the metric ``"adam"``; flat, new storage."""
@@ -253,7 +277,7 @@ class Sparsifier:
             if "exp_avg_sq" not in state:
                 name = type(self.optimizer).__name__
                 raise ValueError(f"metric must be 'none' for {name}, which keeps no second moment")
-            scale = 1 / (1 - _beta2(self.optimizer, w) ** float(state["step"]))
+            scale = 1 / (1 - beta2_of(self.optimizer, w) ** float(state["step"]))
             maps.fourth_root(state["exp_avg_sq"], scale, part)
         return omega
 
@@ -267,38 +291,3 @@ class Sparsifier:
     def _gathered(self) -> Tensor:
         """Return the weights as they are now, one after the other."""
         return torch.cat([w.detach().flatten().to(self._dtype) for w in self.weights])
-
-
-def _weights(optimizer: Optimizer) -> list[Tensor]:
-    found: list[Tensor] = [
-        p
-        for group in optimizer.param_groups
-        if group.get("penalty") != "none"
-        for p in group["params"]
-        if p.ndim >= 2 and p.numel() and p.requires_grad
-    ]
-    if not found:
-        raise ValueError("optimizer must hold weights of two or more dimensions in a group with a penalty, got none")
-    if len({w.device for w in found}) > 1:
-        raise ValueError(f"weights must be on one device, got {', '.join(sorted({str(w.device) for w in found}))}")
-    return found
-
-
-def _keep(values: Tensor, kept: Tensor) -> None:
-    """Set to zero what is not kept, whatever it was."""
-    if kernels.fits(values):
-        kernels.keep(kernels.array(values), kernels.array(kept))
-    else:
-        values.copy_(torch.where(kept, values, 0.0))
-
-
-def _dtype(weights: list[Tensor]) -> torch.dtype:
-    wide = torch.float32
-    for w in weights:
-        wide = torch.promote_types(wide, w.dtype)
-    return wide
-
-
-def _beta2(optimizer: Optimizer, w: Tensor) -> float:
-    group = next(group for group in optimizer.param_groups if any(p is w for p in group["params"]))
-    return float(group["betas"][1])

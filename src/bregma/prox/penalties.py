@@ -272,6 +272,8 @@ class Nuclear(Penalty):
     def subgradient(self, w: Tensor) -> Tensor:
         """Return ``U V^T`` over the singular values that are not zero up to rounding."""
         u, s, vh = _svd(w)
+        if not w.numel():
+            return w.clone()
         noise = s.amax() * max(u.shape[0], vh.shape[1]) * torch.finfo(w.dtype).eps
         return ((u * (s > noise)) @ vh).view(w.shape)
 

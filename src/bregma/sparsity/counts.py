@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from bregma.dynamics.delays import delay_kernel, slots_needed
 from bregma.nn import DelayedRecurrentLIF, Record, RecurrentLIF
-from bregma.nn.activity import evaluating
+from bregma.nn.activity import connects, evaluating
 from bregma.sparsity.measure import density
 
 
@@ -44,11 +44,14 @@ def operations(net: nn.Module, x: Tensor) -> Operations:
     which metrics and reports show, counts it.
 
     Args:
-        net: a network of ``nn.Linear``, ``nn.Conv2d`` and layers of this package.
+        net: a network of ``nn.Linear``, convolutions and layers of this package.
         x: frames (T, B, ...).
 
     Returns:
         Means over the samples.
+
+    Raises:
+        ValueError: a transposed convolution.
 
     Example:
         >>> from bregma.nn import LIF, SpikingSequential
@@ -73,7 +76,7 @@ def operations(net: nn.Module, x: Tensor) -> Operations:
 
     with evaluating(net), ExitStack() as hooks:
         for module in net.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
+            if connects(module):
                 hooks.enter_context(_Hook(module.register_forward_pre_hook, connecting))
             elif isinstance(module, RecurrentLIF):
                 hooks.enter_context(_Hook(module.register_forward_hook, recurrent))
@@ -169,10 +172,10 @@ def _of_layer(layer: nn.Module, x: Tensor) -> tuple[float, float]:
         fan_out = (layer.weight != 0).sum(0)
         events = (x != 0).flatten(0, -2).sum(0)
         return float((events * fan_out).sum()), float(x.numel() * layer.out_features)
-    assert isinstance(layer, nn.Conv2d)
-    where: Any = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, "groups": layer.groups}
-    effective = F.conv2d((x != 0).double(), (layer.weight != 0).double(), **where)
-    dense = F.conv2d(torch.ones_like(x[:1]).double(), torch.ones_like(layer.weight).double(), **where)
+    assert isinstance(layer, _ConvNd)
+    forward: Any = layer._conv_forward
+    effective = forward((x != 0).double(), (layer.weight != 0).double(), None)
+    dense = forward(torch.ones_like(x[:1]).double(), torch.ones_like(layer.weight).double(), None)
     return float(effective.sum()), float(dense.sum()) * len(x)
 
 

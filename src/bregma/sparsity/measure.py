@@ -90,7 +90,8 @@ class SynOps:
     counts as NeuroBench does, leaves out the first and counts each arrival of the second).
 
     Args:
-        net: any module that holds its weights in ``nn.Linear``, convolutions and `RecurrentLIF` layers.
+        net: any module that holds its weights in ``nn.Linear``, convolutions and `RecurrentLIF` layers. One with a
+            transposed convolution is refused with a ValueError.
 
     Attributes:
         by_weight: operations so far, of all samples, by the name of the weight tensor.
@@ -108,7 +109,8 @@ class SynOps:
     def __init__(self, net: nn.Module) -> None:
         self.net = net
         self.by_weight: dict[str, float] = {}
-        self._names = {id(p): name for name, p in net.named_parameters()}
+        self._names = {id(m): f"{name}.weight".lstrip(".") for name, m in net.named_modules()}
+        self._names |= {id(p): name for name, p in net.named_parameters()}
         self._handles: list[RemovableHandle] = []
 
     @property
@@ -136,7 +138,7 @@ class SynOps:
         else:
             spikes = (x != 0).to(torch.float32).flatten(0, -2).sum(0)
             count = torch.dot(spikes.double(), there.sum(0).double()).item()
-        name = self._names[id(module.weight)]
+        name = self._names.get(id(module.weight)) or self._names[id(module)]  # a computed weight is no parameter
         self.by_weight[name] = self.by_weight.get(name, 0.0) + count
 
 

@@ -67,7 +67,7 @@ def load(path: Path) -> SparseNetwork:
         return _network(json.loads(facts), tensors)
     except KeyError as error:
         raise ValueError(f"{path}: {error} is missing") from error
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: broken ({error})") from error
 
 

@@ -1,0 +1,51 @@
+"""The weights of an optimiser that can be thinned out, and what is done to them entry by entry."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from bregma.prox import kernels
+
+
+def weights_of(optimizer: Optimizer) -> list[Tensor]:
+    """Return its parameters of two or more dimensions in groups that do not say ``penalty="none"``.
+
+    Raises:
+        ValueError: there are none, or they are on several devices.
+    """
+    found: list[Tensor] = [
+        p
+        for group in optimizer.param_groups
+        if group.get("penalty") != "none"
+        for p in group["params"]
+        if p.ndim >= 2 and p.numel() and p.requires_grad
+    ]
+    if not found:
+        raise ValueError("optimizer must hold weights of two or more dimensions in a group with a penalty, got none")
+    if len({w.device for w in found}) > 1:
+        raise ValueError(f"weights must be on one device, got {', '.join(sorted({str(w.device) for w in found}))}")
+    return found
+
+
+def keep_(values: Tensor, kept: Tensor) -> None:
+    """Set to zero what is not kept, whatever it was."""
+    if kernels.fits(values):
+        kernels.keep(kernels.array(values), kernels.array(kept))
+    else:
+        values.copy_(torch.where(kept, values, 0.0))
+
+
+def widest(weights: list[Tensor]) -> torch.dtype:
+    """Return the widest dtype of the weights, float32 at least."""
+    wide = torch.float32
+    for w in weights:
+        wide = torch.promote_types(wide, w.dtype)
+    return wide
+
+
+def beta2_of(optimizer: Optimizer, w: Tensor) -> float:
+    """Return the decay of the second moment of a weight."""
+    group = next(group for group in optimizer.param_groups if any(p is w for p in group["params"]))
+    return float(group["betas"][1])
