@@ -46,6 +46,7 @@ METHODS: dict[str, Any] = {
     "target": (bregma.TargetDensity, {}),
     "target-global": (bregma.TargetDensity, G),
     "target-erk": (bregma.TargetDensity, {"allocation": "erk"}),
+    "target-tuned": (bregma.TargetDensity, {"allocation": ("global+erk", "erk", "global")}),
     "target-floor-erk": (FloorErk, {"share": 0.5}),
     "target-uniform": (bregma.TargetDensity, {"allocation": "uniform"}),
     "target-every1": (bregma.TargetDensity, {"every": 1} | G),
@@ -91,7 +92,20 @@ METHODS: dict[str, Any] = {
     "dense": (None, {}),
 }
 #: With weight decay, and tuned with all seeds: what is compared in the end.
-MAIN = ("target", "magnitude", "magnitude+metric", "one-shot", "rigl", "set", "l1-adam", "prox-adam", "str", "dense")
+MAIN = (
+    "target",
+    "target-tuned",
+    "target-synops",
+    "magnitude",
+    "magnitude+metric",
+    "one-shot",
+    "rigl",
+    "set",
+    "l1-adam",
+    "prox-adam",
+    "str",
+    "dense",
+)
 
 
 def factor(done: float) -> float:
@@ -249,9 +263,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--tasks", default="row", help=f"of {', '.join(TASKS)}; default: %(default)s")
-    parser.add_argument(
-        "--methods", default="target,magnitude,magnitude+metric,rigl,set,one-shot,prox-adam,l1-adam,str"
-    )
+    parser.add_argument("--methods", default=",".join(MAIN), help="default: %(default)s")
     parser.add_argument("--densities", default="0.05,0.1,0.02,0.2,0.5")
     parser.add_argument("--seeds", default="5", help="seeds 0 to N-1, or a list as in 0,1,5; default: %(default)s")
     parser.add_argument("--lr", type=float, help="the learning rate of all runs; default: tuned")

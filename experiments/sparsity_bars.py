@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from sparsity import METHODS, RESULTS, TASKS
+from sparsity import MAIN, METHODS, RESULTS, TASKS
 from sparsity_choice import TUNING_SEEDS, is_final
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02)
@@ -89,7 +89,7 @@ def variants(rows: list[dict[str, Any]]) -> None:
         method, task, density, lr = place
         rival = runs.get(("target-global", *place[1:]), {})
         pairs = [value - rival[seed] for seed, value in runs[place].items() if seed in rival]
-        if pairs and method in METHODS and method not in (*BASELINES, "target-global"):
+        if pairs and method in METHODS and method not in (*MAIN, "target-global"):
             print(f"| {method} | {task} | {density} | {lr} | {statistics.mean(pairs):+.1f} | {len(pairs)} |")
 
 
@@ -114,6 +114,8 @@ def main() -> None:
     differences(found, "TargetDensity less magnitude pruning", "target", ["magnitude"])
     differences(found, "TargetDensity less the best baseline", "target", BASELINES)
     differences(found, "TargetDensity less the dense network", "target", ["dense"])
+    differences(found, "The same, its allocation tuned, less the best baseline", "target-tuned", BASELINES)
+    differences(found, "The same less the dense network", "target-tuned", ["dense"])
     for name, method in (("its default", "target"), ("ERK", "target-erk")):
         title = f"TargetDensity, allocation by {name} less global"
         differences(validation, f"{title}, validation part", method, ["target-global"])
