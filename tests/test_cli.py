@@ -144,6 +144,7 @@ def test_data_lists_every_set(capsys):
         (["train", "--data", "shd", "--root", "{tmp}"], "shd_train.h5"),
         (["train", "--resume", "{tmp}"], "holds no run: config.toml is missing"),
         (["train", "--resume", "{run}", "--epochs", "9"], "resume goes on with the settings of the run"),
+        (["train", "--resume", "{run}", "--epochs", "30"], "resume goes on with the settings of the run"),
         (["train", "--resume", "{run}", "--data", "mnist"], "resume goes on with the settings of the run"),
         (["train", "--threads", "100000"], "threads must be in [1, 1024], got 100000"),
         (["train", "--epochs", "1", "--hidden", "4000000000000", "--out", "{tmp}/large"], "can't allocate memory"),
@@ -177,6 +178,14 @@ def test_bad_input_is_one_line_and_exit_code_2(words, message, finished, tmp_pat
     assert message in error
     assert error.startswith("bregma: ")
     assert error.count("\n") == 1
+
+
+def test_settings_that_cannot_work_leave_no_folder_in_the_way(tmp_path, capsys):
+    words = ("train", "--method", "admm", "--hidden", "8", "--admm.iterations", "2", "--out", str(tmp_path / "run"))
+    assert run(*words, "--density", "0.001") == 2
+    assert "for a whole readout of 80 weights" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert run(*words, "--density", "0.5") == 0
 
 
 def test_data_with_other_classes_than_the_network_are_refused(finished, capsys):

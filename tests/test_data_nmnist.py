@@ -111,6 +111,19 @@ def test_a_damaged_member_is_named(tmp_path):
         load(path).test[0]
 
 
+def test_a_member_that_cannot_be_unpacked_is_named(tmp_path):
+    path = tmp_path / "nm.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for part in ("Train", "Test"):
+            for file in sorted((NMNIST / part).rglob("*.bin")):
+                archive.write(file, str(file.relative_to(NMNIST)))
+    data = bytearray(path.read_bytes())
+    data[60:90] = b"\xff" * 30  # within the packed bytes of the first recording
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"damaged zip archive .* delete it and fetch again"):
+        load(path).train[0]
+
+
 def test_a_damaged_file_in_a_folder_is_named(tmp_path):
     shutil.copytree(NMNIST, tmp_path / "copy")
     victim = tmp_path / "copy" / "Test" / "0" / "00056.bin"

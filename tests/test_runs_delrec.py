@@ -19,6 +19,7 @@ from bregma.runs.experiment import Experiment
 from bregma.runs.folder import RunFolder, describe
 from bregma.runs.loop import Session, train
 from bregma.runs.recipes import read_recipe, recipe_names
+from bregma.runs.smaller import compact_run
 
 NETWORKS = {"delrec_shd": (8, 8), "delrec_ssc": (8, 8, 8), "delrec_psmnist": (6, 8, 8)}
 
@@ -89,6 +90,17 @@ def test_the_spread_shrinks_and_the_checkpoint_holds_it(tmp_path, splits, monkey
     steps = len(seen)
     assert seen == pytest.approx([k / steps for k in range(steps)])
     assert folder.tensors("last")["hidden.0.neurons.spread"].item() == pytest.approx(spread_at(seen[-1]))
+
+
+def test_what_is_made_smaller_is_the_network_that_is_evaluated(tmp_path, splits):
+    folder = start(tmp_path / "run", splits, small(epochs=1, lr=0.1))
+    summary = train(folder, splits)
+    found = RunFolder(folder.path).tensors("best")
+    assert any((delay != delay.round()).any() for name, delay in found.items() if name.endswith("delays"))
+    figures = compact_run(folder, splits.test, tmp_path / "small")
+    assert figures["test_accuracy"]["before"] == summary["test_accuracy"]
+    delay = RunFolder(tmp_path / "small").tensors("compact")["hidden.0.neurons.delays"]
+    assert torch.equal(delay, delay.round())
 
 
 def test_delays_stay_in_their_range(tmp_path, splits):
@@ -210,6 +222,10 @@ def test_psmnist_in_fewer_steps(tmp_path):
         ("lx = 3", "experiment has no field 'lx'"),
         ("lr = -1.0", "lr must be a finite number > 0, got -1.0"),
         ('lr = "fast"', "lr must be a number, got 'fast'"),
+        (
+            '[experiment]\nmethod = "adam"\n[admm]\nstep = 1',
+            "'admm' stands beside [experiment]",
+        ),
     ],
 )
 def test_a_bad_config_is_one_line(tmp_path, content, message, capsys):

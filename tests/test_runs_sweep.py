@@ -178,6 +178,16 @@ def test_the_plan_is_read_back(tmp_path):
         run_sweep(folder, plan)
 
 
+@pytest.mark.parametrize("changed", [{"structure": "neurons"}, {"structure": "2:4"}, {"cost": "synops"}])
+def test_the_plan_of_a_structured_sweep_is_read_back(tmp_path, changed):
+    plan = Plan(tiny(density=0.5, **changed), methods=("adabreg",), densities=(0.5, 0.2), seeds=1)
+    SweepFolder(tmp_path / "sweep").create(plan)
+    read = SweepFolder(tmp_path / "sweep").plan()
+    wanted = {"density": 0.5, **changed}
+    assert {name: getattr(read.base, name) for name in wanted} == wanted
+    assert read.densities == (0.5, 0.2)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

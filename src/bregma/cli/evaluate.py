@@ -35,7 +35,8 @@ class Evaluate:
         folder = RunFolder(self.run)
         config = folder.config()
         name = self.data or config.experiment.data
-        splits = load(name, root=self.root, steps=config.steps, seed=config.experiment.seed)
+        settings = config.experiment
+        splits = load(name, root=self.root, steps=config.steps, seed=settings.seed, validation=settings.validation)
         config.require_fit(splits.test, name)
         torch.set_num_threads(config.experiment.threads)
         net = build_network(config)

@@ -1,9 +1,12 @@
 """Kinds of options that several commands share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+_BESIDE_RESUME = ("--resume", "--root", "--tensorboard", "--help")
 
 #: A path that need not be given; shown as PATH, without "default: None".
 MaybePath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
@@ -14,3 +17,11 @@ MaybeText = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hin
 #: The folder of one run, or of several.
 Run = Annotated[Path, tyro.conf.arg(metavar="RUN", help_behavior_hint="")]
 Runs = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")]
+
+
+def refuse_beside_resume(words: Sequence[str]) -> None:
+    """Raise if a run or sweep is to go on and settings are given too, whatever they are: it has its own."""
+    options = [word.partition("=")[0] for word in words if word.startswith("--")]
+    if "--resume" in options and not set(options) <= set(_BESIDE_RESUME):
+        what = "sweep" if words[0] == "sweep" else "run"
+        raise ValueError(f"resume goes on with the settings of the {what}; leave the other options out")

@@ -99,8 +99,6 @@ class Sweep(Experiment):
 
         plan = self.plan()
         folder = SweepFolder(self.resume or self.out or _new_folder(plan.base))
-        if self.resume and (self.out or plan != usual(()).plan()):
-            raise ValueError("resume goes on with the settings of the sweep; leave the other options out")
         with StopOnInterrupt() as stop:
             with SweepBar(_console) as bar:
                 new = None if self.resume else plan

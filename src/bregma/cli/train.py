@@ -65,15 +65,20 @@ class Train(Experiment):
         with joined() as workers:
             folder, splits = self._opened(workers)
             with StopOnInterrupt() as stop:
-                with self._watching(folder, workers) as observer:
-                    summary = train(
-                        folder,
-                        splits,
-                        resume=bool(self.resume),
-                        observer=observer,
-                        should_stop=any_of(workers, stop),
-                        workers=workers,
-                    )
+                try:
+                    with self._watching(folder, workers) as observer:
+                        summary = train(
+                            folder,
+                            splits,
+                            resume=bool(self.resume),
+                            observer=observer,
+                            should_stop=any_of(workers, stop),
+                            workers=workers,
+                        )
+                except (ValueError, TypeError, MemoryError):
+                    if not self.resume and not workers.rank:
+                        folder.forget_unstarted()
+                    raise
                 if workers.rank:
                     return 130 if summary is None else 0
                 return _conclude(folder, summary)
@@ -87,8 +92,6 @@ class Train(Experiment):
         experiment = self.experiment()
         folder = RunFolder(agreed(str(self.resume or self.out or _new_folder(experiment)), workers))
         if self.resume:
-            if self.out or self.config or experiment != recipe():
-                raise ValueError("resume goes on with the settings of the run; leave the other options out")
             experiment = folder.config().experiment
         else:
             experiment = found_again(experiment)
@@ -144,10 +147,11 @@ def _conclude(folder: RunFolder, summary: dict[str, Any] | None) -> int:
         _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
         return 130
     report = write_report([folder])  # takes a second, so an interrupt lets it finish
-    target = summary["target_density"]
+    target, structure = summary["target_density"], folder.config().experiment.structure
+    of = " of the neurons" if structure == "neurons" else ""
     _console.print(
         f"test accuracy {summary['test_accuracy']:.2%}, density {summary['density']:.3f}"
-        f"{f' (target {target:g})' if target else ''}, {summary['seconds']:.0f} s",
+        f"{f' (target {target:g}{of})' if target else ''}, {summary['seconds']:.0f} s",
         soft_wrap=True,
     )
     print(report)

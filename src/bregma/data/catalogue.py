@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+import zlib
 from pathlib import Path
 
 from bregma.data.dataset import VALIDATION_SHARE, Splits
@@ -142,7 +143,7 @@ def _file_kind(path: Path) -> str | None:
         try:
             with gzip.open(path, "rb") as packed:
                 magic = packed.read(8)
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{path}: truncated or damaged archive ({error}); delete it and fetch again") from None
     if magic == _HDF5:
         return "heidelberg"

@@ -47,7 +47,7 @@ def load_digit_events(
         binary: Frames of zeros and ones; False counts the events (at most 255).
 
     Returns:
-        Training, validation and test part: 1,295, 143 and 359 samples.
+        Training, validation and test part: 1,294, 144 and 359 samples.
 
     Raises:
         ValueError: If `steps` < 1.

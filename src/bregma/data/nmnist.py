@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class BinRecordings(EventFrames):
             self._archive, self._pid = open_zip(self.source), os.getpid()
         try:
             return decode_bin(self._archive.read(name), where)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{where}: damaged zip archive ({error}); delete it and fetch again") from None
 
     def __getstate__(self) -> dict[str, Any]:

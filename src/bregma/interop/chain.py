@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 
 import torch
@@ -46,7 +47,7 @@ def as_sequential(net: Network) -> SpikingSequential:
         )
     """
     if isinstance(net, SpikingSequential):
-        return net
+        return net if len(list(net.children())) == len(net) else SpikingSequential(each_place(net), score=net.score)
     if isinstance(net, SpikingMLP):
         return _of_mlp(net)
     if isinstance(net, DelRec):
@@ -56,11 +57,22 @@ def as_sequential(net: Network) -> SpikingSequential:
     if isinstance(net, ConsistentADMM):
         return _of_consistent(net)
     if isinstance(net, nn.Sequential):
-        return SpikingSequential(OrderedDict(net.named_children()))
+        return SpikingSequential(each_place(net))
     raise TypeError(
         "net must be a SpikingMLP, DelRec, ADMMClassifier, ConsistentADMM or a sequence of layers "
         f"(bregma.nn.SpikingSequential), got {type(net).__name__}"
     )
+
+
+def each_place(net: nn.Sequential) -> OrderedDict[str, nn.Module]:
+    """The layers by name, with a copy that shares its tensors where one stands at several places."""
+    seen: set[int] = set()
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, module in net._modules.items():
+        assert module is not None
+        layers[name] = copy.copy(module) if id(module) in seen else module
+        seen.add(id(module))
+    return layers
 
 
 def input_shape(chain: SpikingSequential, frame_shape: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bregma.dynamics import Reset
-from bregma.interop.chain import dense
+from bregma.interop.chain import dense, each_place
 from bregma.interop.surrogates import from_step
 from bregma.nn import LIF, Readout, RecurrentLIF
 
@@ -52,9 +52,12 @@ def read_layers(net: nn.Module, order: Sequence[str] | None, share: bool, snn: A
 
 def _in_order(net: nn.Module, order: Sequence[str] | None) -> list[tuple[str, nn.Module]]:
     """The layers of a network with their names, nested sequences opened."""
-    if order is None and not isinstance(net, nn.Sequential):
+    if order is not None:
+        top = [(name, net.get_submodule(name)) for name in order]
+    elif isinstance(net, nn.Sequential):
+        top = list(each_place(net).items())
+    else:
         raise TypeError(f"order must name the layers in the order of their calls, for a {type(net).__name__}")
-    top = [(name, net.get_submodule(name)) for name in order] if order is not None else list(net.named_children())
     named = []
     for name, module in top:
         if isinstance(module, nn.Sequential):

@@ -209,6 +209,7 @@ class _Writer:
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
+    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # which numpy does not know
     array: NDArray[Any] = tensor.detach().cpu().contiguous().numpy()
     return array
 

@@ -202,8 +202,9 @@ def _synops(measured: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _target(results: Results) -> str:
-    target = results.config.experiment.density
-    return f" (target {target:g})" if target else ""
+    experiment = results.config.experiment
+    of = " of the neurons" if experiment.structure == "neurons" else ""
+    return f" (target {experiment.density:g}{of})" if experiment.density else ""
 
 
 def duration(seconds: float) -> str:

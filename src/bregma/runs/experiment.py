@@ -272,5 +272,5 @@ def recipe(
     if method == "admm":
         admm = given.get("admm", ADMMSettings(solver=solver))
         own = {name: value for name, value in own.items() if name in _ADMM_FIELDS} | {"admm": admm}
-        own |= ADMM_RECIPES.get(admm.solver, {}).get(data, {})
+        own |= ADMM_RECIPES.get(admm.solver, {}).get(data if data in DATA_RECIPES else "shd", {})
     return Experiment(**{"data": data, "method": method, **own, **given})

@@ -13,6 +13,7 @@
 ======================= =============================================================================================
 """
 
+import contextlib
 import io
 import json
 import platform
@@ -196,6 +197,14 @@ class RunFolder:
     def has_state(self) -> bool:
         """Whether the run got as far as its first checkpoint."""
         return (self.path / "last.pt").is_file()
+
+    def forget_unstarted(self) -> None:
+        """Take back what `create` made if no checkpoint came of it, so that better settings find their place free."""
+        if not self.has_state():
+            for name in ("config.toml", "metrics.jsonl"):
+                (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something else is in it
+                self.path.rmdir()
 
     def state(self) -> dict[str, Any]:
         """Read ``last.pt``."""

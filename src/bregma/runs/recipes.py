@@ -12,6 +12,7 @@ from bregma.runs.admm_settings import ADMMSettings
 from bregma.runs.experiment import Experiment, recipe
 
 FOLDER = Path(__file__).parent / "configs"
+_BESIDE = {"format", "experiment", "network", "data", "environment"}  # tables of the config.toml of a run
 
 
 def recipe_names() -> list[str]:
@@ -50,7 +51,11 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
         document = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
     except (UnicodeDecodeError, tomlkit.exceptions.ParseError) as error:
         raise ValueError(f"{path}: not a readable TOML file ({error})") from error
-    fields = document["experiment"] if isinstance(document.get("experiment"), dict) else document
+    fields = document
+    if isinstance(document.get("experiment"), dict):  # the config.toml of a run, or part of one
+        fields = document["experiment"]
+        if other := sorted(set(document) - _BESIDE):
+            raise ValueError(f"{path}: {other[0]!r} stands beside [experiment], where nothing reads it; move it inside")
     known = {field.name for field in dataclasses.fields(Experiment)}
     if unknown := sorted(set(fields) - known):
         raise ValueError(f"{path}: experiment has no field {unknown[0]!r}; known are {', '.join(sorted(known))}")

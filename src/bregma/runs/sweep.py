@@ -16,7 +16,7 @@ import tomlkit
 
 from bregma.data import Splits, load
 from bregma.files import write_text
-from bregma.runs.experiment import SWEPT, Experiment
+from bregma.runs.experiment import STRUCTURED, SWEPT, Experiment
 from bregma.runs.folder import RunFolder, describe
 from bregma.runs.loop import Diverged, train
 from bregma.runs.plan import Plan, Point, tuning_name
@@ -70,9 +70,11 @@ class SweepFolder:
             document = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
             if document["format"] != FORMAT:
                 raise ValueError(f"sweep format {document['format']!r}, this version of bregma reads format {FORMAT}")
-            sweep = document["sweep"]
+            sweep, shared = document["sweep"], document["experiment"]
+            if any(name in shared and shared[name] != getattr(Experiment, name) for name in STRUCTURED):
+                shared["density"] = (*sweep["densities"], 1.0)[0]  # which the others need; each run has its own
             return Plan(
-                Experiment.from_dict(document["experiment"]),
+                Experiment.from_dict(shared),
                 methods=tuple(sweep["methods"]),
                 densities=tuple(sweep["densities"]),
                 seeds=sweep["seeds"],
