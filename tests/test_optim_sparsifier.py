@@ -8,8 +8,9 @@ import torch
 from optim_cases import adam, both, loss_of, network, saved_and_loaded, train, weights
 
 from bregma import AdaBreg, TargetDensity, density, param_groups
-from bregma.optim import baselines, sparsifier
+from bregma.optim import baselines
 from bregma.optim.schedule import ConstantLam
+from bregma.optim.thinned import keep_
 from bregma.prox import maps
 
 
@@ -188,7 +189,7 @@ def test_what_goes_is_zero_and_what_stays_is_as_it_was_finite_or_not(strided):
     values = torch.tensor([float("inf"), 2.0, float("nan"), -3.0])
     kept = torch.tensor([False, True, False, True])
     values = values.repeat_interleave(2)[::2] if strided else values
-    sparsifier._keep(values, kept)
+    keep_(values, kept)
     assert values.tolist() == [0.0, 2.0, 0.0, -3.0]
     dual = torch.tensor([float("nan"), float("inf"), 2.0, 0.5])
     dual = dual.repeat_interleave(2)[::2] if strided else dual
