@@ -55,7 +55,8 @@ def test_makes_some_hundred_thresholds_unless_told_otherwise():
 
 
 @pytest.mark.parametrize("shapes", [[(6, 10)], [(5, 6), (3, 8), (2, 3)]])
-def test_is_the_method_written_down(shapes):
+@pytest.mark.parametrize("l1", [0.0, 0.05])
+def test_is_the_method_written_down(shapes, l1):
     """Against a float64 transcription with a full sort, on a quadratic with a stable order of scores."""
     n, steps = 60, 80
     generator = torch.Generator().manual_seed(3)
@@ -68,8 +69,8 @@ def test_is_the_method_written_down(shapes):
 
     parameters = [nn.Parameter(piece) for piece in cut(theta0)]
     optimizer = torch.optim.Adam(parameters, lr=0.02)
-    sparsifier = TargetDensity(optimizer, 0.25, steps, every=1)
-    oracle = target_density(theta0, lambda w: scale * (w - optimum), shapes, density=0.25, steps=steps, lr=0.02)
+    sparsifier = TargetDensity(optimizer, 0.25, steps, every=1, l1=l1)
+    oracle = target_density(theta0, lambda w: scale * (w - optimum), shapes, density=0.25, steps=steps, lr=0.02, l1=l1)
     for t, (theta, kept, lam, delta) in enumerate(oracle, 1):
         now = torch.cat([p.detach().flatten() for p in parameters])
         for p, gradient in zip(parameters, cut(scale * (now - optimum)), strict=True):

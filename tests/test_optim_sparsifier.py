@@ -50,6 +50,7 @@ def test_state_dict_shares_no_storage():
         ({"total_steps": 1.5}, TypeError, "total_steps must be an integer, got float"),
         ({"ramp_end": 1.5}, ValueError, r"ramp_end must be in \(0, 1\], got 1.5"),
         ({"every": 0}, ValueError, "every must be >= 1, got 0"),
+        ({"l1": -1e-4}, ValueError, "l1 must be >= 0, got -0.0001"),
         ({"prox": "l2"}, ValueError, "prox must be one of soft, firm, hard, got 'l2'"),
         ({"metric": "fisher"}, ValueError, "metric must be one of adam, none, got 'fisher'"),
         ({"allocation": "fair"}, ValueError, "allocation must be one of global, uniform, erk, global"),

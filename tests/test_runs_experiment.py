@@ -19,10 +19,10 @@ def test_a_network_of_delrec_has_a_fixed_number_of_layers():
         Experiment(network="delrec_ssc", hidden=(8, 8))
 
 
-@pytest.mark.parametrize(("field", "value"), [("structure", "neurons"), ("cost", "synops")])
-def test_structure_and_cost_need_a_density(field, value):
+@pytest.mark.parametrize(("field", "value"), [("structure", "neurons"), ("cost", "synops"), ("l1", 1e-4)])
+def test_structure_cost_and_l1_need_a_density(field, value):
     assert getattr(recipe("digits", density=0.5, **{field: value}), field) == value
-    with pytest.raises(ValueError, match=f"{field} needs a density, got '{value}' without one"):
+    with pytest.raises(ValueError, match=f"{field} needs a density, got {value!r} without one"):
         recipe("digits", **{field: value})
 
 
@@ -47,6 +47,7 @@ def test_structure_and_cost_need_a_density(field, value):
         ("density", 1.5, r"in \[0, 1\], 0 for none"),
         ("structure", "rows", "weights, neurons, or n:m"),
         ("cost", "energy", "one of none, synops"),
+        ("l1", -1e-4, ">= 0"),
         ("decay", 1.5, r"in \[0, 1\]"),
         ("steps", -1, ">= 0"),
         ("seed", -1, ">= 0"),

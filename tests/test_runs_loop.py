@@ -133,6 +133,15 @@ def test_a_run_to_a_density_reaches_it_and_resumes(tmp_path, splits, method, ste
     assert_same(everything(whole), everything(cut))
 
 
+def test_an_l1_norm_in_the_loss_makes_the_weights_of_a_run_smaller(tmp_path, splits):
+    norms = []
+    for l1 in (0.0, 1.0):
+        folder = start(tmp_path / str(l1), splits, tiny(density=0.5, epochs=6, l1=l1))
+        assert train(folder, splits)["density"] == 0.5
+        norms.append(sum(w.detach().abs().sum() for w in best_network(folder, splits).parameters() if w.ndim == 2))
+    assert norms[1] < 0.8 * norms[0]
+
+
 def test_a_run_to_a_share_of_the_neurons_at_the_cost_of_spikes(tmp_path, splits):
     experiment = tiny(density=0.5, epochs=6, structure="neurons", cost="synops")
     folder = start(tmp_path / "run", splits, experiment)

@@ -178,7 +178,7 @@ def test_the_plan_is_read_back(tmp_path):
         run_sweep(folder, plan)
 
 
-@pytest.mark.parametrize("changed", [{"structure": "neurons"}, {"structure": "2:4"}, {"cost": "synops"}])
+@pytest.mark.parametrize("changed", [{"structure": "neurons"}, {"structure": "2:4"}, {"cost": "synops"}, {"l1": 1e-4}])
 def test_the_plan_of_a_structured_sweep_is_read_back(tmp_path, changed):
     plan = Plan(tiny(density=0.5, **changed), methods=("adabreg",), densities=(0.5, 0.2), seeds=1)
     SweepFolder(tmp_path / "sweep").create(plan)

@@ -31,7 +31,9 @@ def erk(shapes, total):
     return whole(shares, total)
 
 
-def target_density(theta0, gradient, shapes, *, density, steps, lr, ramp_end=0.75, betas=(0.9, 0.999), eps=1e-8):
+def target_density(
+    theta0, gradient, shapes, *, density, steps, lr, ramp_end=0.75, betas=(0.9, 0.999), eps=1e-8, l1=0.0
+):
     """Yield (theta, mask, lam, delta) after each step; ``gradient(theta)`` returns the dense gradient at theta."""
     b1, b2 = betas
     n = theta0.numel()
@@ -42,7 +44,7 @@ def target_density(theta0, gradient, shapes, *, density, steps, lr, ramp_end=0.7
     s = torch.zeros(n, dtype=torch.float64)
     kept = torch.ones(n, dtype=torch.bool)
     for t in range(1, steps + 1):
-        g = gradient(theta) * kept
+        g = (gradient(theta) + (l1 * theta.sign() if t <= end else 0.0)) * kept
         m = b1 * m + (1 - b1) * g
         s = b2 * s + (1 - b2) * g**2
         v = v - lr * (m / (1 - b1**t)) / ((s / (1 - b2**t)) ** 0.5 + eps)

@@ -251,6 +251,12 @@ class Sparsifier:
             self.step_count < self.freeze_step and self.step_count % self.every == 0
         )
 
+    def penalise(self, strength: float) -> None:
+        """Until the mask is final, add the gradients of ``strength`` times the L1 norm of the weights, in place."""
+        for w in self.weights if strength and self.step_count <= self.freeze_step else ():
+            if w.grad is not None:
+                w.grad.add_(w.sign(), alpha=strength)
+
     def mask_gradients(self) -> None:
         """Set the gradients of pruned weights to exactly zero, in place."""
         for w, kept in zip(self.weights, self.masks, strict=True):

@@ -15,7 +15,7 @@ from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
 from bregma.optim.baselines import SET, MagnitudePruning, RigL
 from bregma.optim.sparsifier import Sparsifier
 from bregma.runs.delays import delay_rates
-from bregma.runs.experiment import Experiment
+from bregma.runs.experiment import STRUCTURED, Experiment
 from bregma.runs.folder import Config
 
 
@@ -93,7 +93,8 @@ def build_sparsifier(
     if experiment.method in ("rigl", "set"):
         rewiring = RigL if experiment.method == "rigl" else SET
         return rewiring(optimizer, density, total, seed=experiment.seed)
-    return TargetDensity(optimizer, density, total, structure=experiment.structure, cost=experiment.cost, net=net)
+    special = {name: getattr(experiment, name) for name in STRUCTURED}
+    return TargetDensity(optimizer, density, total, net=net, **special)
 
 
 def build_schedule(

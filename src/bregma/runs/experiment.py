@@ -35,8 +35,12 @@ _SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
 _ADMM_FIELDS = ("data", "method", "hidden", "decay", "steps", "threads", "seed", "validation", "admm")
 _CONSISTENT_FIELDS = (*_ADMM_FIELDS, "density", "recurrent")  # with its solver consistent
 
-#: The methods that take a structure or a cost; both need a density.
-STRUCTURED: dict[str, tuple[Method, ...]] = {"structure": ("adabreg", "gmp", "gmp-metric"), "cost": ("adabreg",)}
+#: The methods that take a structure, a cost or an L1 norm beside it; all need a density.
+STRUCTURED: dict[str, tuple[Method, ...]] = {
+    "structure": ("adabreg", "gmp", "gmp-metric"),
+    "cost": ("adabreg",),
+    "l1": ("adabreg",),
+}
 
 #: What each field may be: a test, and how to say it.
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -56,6 +60,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
         "weights, neurons, or n:m as in 2:4",
     ),
     "cost": (lambda value: value in get_args(Cost), f"one of {', '.join(get_args(Cost))}"),
+    "l1": _NOT_NEGATIVE,
     "lam": _NOT_NEGATIVE,
     "shift": _NOT_NEGATIVE,
     "lr": _POSITIVE,
@@ -90,6 +95,8 @@ class Experiment:
             neurons: hidden neurons, density being the share of them; 2:4 or any n:m: at most n of each m consecutive
             inputs.
         cost: what a connection costs where a density is named. none: all the same; synops: those of busy neurons more.
+        l1: strength of an L1 norm of the weights in the loss where adabreg trains to a density, until the connections
+            are chosen; 3e-5 or 1e-4 is worth a try where the network is large for the data.
         lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam and adamw
             ignore it.
         penalty: penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns, nuclear,
@@ -129,6 +136,7 @@ class Experiment:
     density: float = 0.0
     structure: str = "weights"
     cost: Cost = "none"
+    l1: float = 0.0
     lam: float = 0.3
     penalty: str = "l1"
     init: Init = "sparse"
@@ -182,7 +190,7 @@ class Experiment:
         self.admm.check()
 
     def _check_structure(self) -> None:
-        """Raise if a structure or a cost is named that would do nothing."""
+        """Raise if a structure, a cost or an L1 norm is named that would do nothing."""
         for name, methods in STRUCTURED.items():
             value = getattr(self, name)
             if value == getattr(type(self), name):

@@ -56,10 +56,7 @@ class L1Pruning(OneShotPruning):
 
     def _before(self) -> None:
         super()._before()
-        if self.step_count <= self.freeze_step:
-            for w in self.weights:
-                if w.grad is not None:
-                    w.grad.add_(prox.get("l1").subgradient(w), alpha=self.lam)
+        self.penalise(self.lam)
 
 
 class ProxPruning(L1Pruning):
