@@ -24,11 +24,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import sparsity_variants as variants
 import torch
 import torch.nn.functional as F
 from sparsity_choice import TUNING_SEEDS, Choice, is_final, leader, tuned_at
 from sparsity_tasks import TASKS, Network, parts
-from sparsity_variants import Cycles, DeadZone, FloorErk, KeptScale, LayerScale, PowerPropagation, SparseStart
 from torch import Tensor, nn
 
 import bregma
@@ -41,14 +41,18 @@ DECAYS = (0.0, 1e-4, 1e-3)
 NEAR = 0.01  # validation accuracy below the best with the first tuning seed, up to which the others are run
 CLIP = 1.0
 
-G = {"allocation": "global"}  # of most variants: the default when they were tried
+PENALTIES = (0.0, 3e-5, 1e-4)
+EARLY = {"ramp_end": 0.75}  # the default of all densities when most variants were tried
+G = {"allocation": "global"} | EARLY  # and of most of these
 METHODS: dict[str, Any] = {
-    "target": (bregma.TargetDensity, {}),
+    "target": (bregma.TargetDensity, {"l1": PENALTIES}),
+    "target-early": (bregma.TargetDensity, {"l1": PENALTIES} | EARLY),
+    "target-early-no-l1": (bregma.TargetDensity, EARLY),
     "target-global": (bregma.TargetDensity, G),
-    "target-erk": (bregma.TargetDensity, {"allocation": "erk"}),
-    "target-tuned": (bregma.TargetDensity, {"allocation": ("global+erk", "erk", "global")}),
-    "target-floor-erk": (FloorErk, {"share": 0.5}),
-    "target-uniform": (bregma.TargetDensity, {"allocation": "uniform"}),
+    "target-erk": (bregma.TargetDensity, {"allocation": "erk"} | EARLY),
+    "target-tuned": (bregma.TargetDensity, {"allocation": ("global+erk", "erk", "global")} | EARLY),
+    "target-floor-erk": (variants.FloorErk, {"share": 0.5} | EARLY),
+    "target-uniform": (bregma.TargetDensity, {"allocation": "uniform"} | EARLY),
     "target-every1": (bregma.TargetDensity, {"every": 1} | G),
     "target-every5": (bregma.TargetDensity, {"every": 5} | G),
     "target-every10": (bregma.TargetDensity, {"every": 10} | G),
@@ -56,19 +60,20 @@ METHODS: dict[str, Any] = {
     "target-firm": (bregma.TargetDensity, {"prox": "firm"} | G),
     "target-hard": (bregma.TargetDensity, {"prox": "hard"} | G),
     "target-synops": (bregma.TargetDensity, {"cost": "synops"}),
+    "target-synops-early": (bregma.TargetDensity, {"cost": "synops"} | EARLY),
     "target-global-synops": (bregma.TargetDensity, {"cost": "synops"} | G),
-    "target-erk-firm": (bregma.TargetDensity, {"allocation": "erk", "prox": "firm"}),
-    "target-erk-synops": (bregma.TargetDensity, {"allocation": "erk", "cost": "synops"}),
-    "target-ramp0.6": (bregma.TargetDensity, {"ramp_end": 0.6} | G),
-    "target-ramp0.85": (bregma.TargetDensity, {"ramp_end": 0.85} | G),
-    "target-kept-scale": (KeptScale, G),
-    "target-kept-scale-mean": (KeptScale, {}),
-    "target-layer-scale": (LayerScale, G),
-    "target-decay": (DeadZone, {"decay": 1.0} | G),
-    "target-decay-alpha": (DeadZone, {"decay": 1.0, "alpha": 0.1} | G),
-    "sparse-start": (SparseStart, {"allocation": "erk", "start": 0.4}),
-    "cycles": (Cycles, {"cycles": 4} | G),
-    "powerprop": (PowerPropagation, {"power": 2.0} | G),
+    "target-erk-firm": (bregma.TargetDensity, {"allocation": "erk", "prox": "firm"} | EARLY),
+    "target-erk-synops": (bregma.TargetDensity, {"allocation": "erk", "cost": "synops"} | EARLY),
+    "target-ramp0.6": (bregma.TargetDensity, G | {"ramp_end": 0.6}),
+    "target-ramp0.85": (bregma.TargetDensity, G | {"ramp_end": 0.85}),
+    "target-kept-scale": (variants.KeptScale, G),
+    "target-kept-scale-mean": (variants.KeptScale, EARLY),
+    "target-layer-scale": (variants.LayerScale, G),
+    "target-decay": (variants.DeadZone, {"decay": 1.0} | G),
+    "target-decay-alpha": (variants.DeadZone, {"decay": 1.0, "alpha": 0.1} | G),
+    "sparse-start": (variants.SparseStart, {"allocation": "erk", "start": 0.4} | EARLY),
+    "cycles": (variants.Cycles, {"cycles": 4} | G),
+    "powerprop": (variants.PowerPropagation, {"power": 2.0} | G),
     "target-2:4": (bregma.TargetDensity, {"structure": "2:4", "prox": "soft"}),
     "target-1:4": (bregma.TargetDensity, {"structure": "1:4", "prox": "soft"}),
     "target-2:4-hard": (bregma.TargetDensity, {"structure": "2:4", "prox": "hard"}),
@@ -80,7 +85,10 @@ METHODS: dict[str, Any] = {
     "magnitude-neurons": (baselines.MagnitudePruning, {"structure": "neurons"}),
     "magnitude+metric-neurons": (baselines.MagnitudePruning, {"structure": "neurons", "metric": "adam"}),
     "magnitude": (baselines.MagnitudePruning, {}),
+    "magnitude-early": (baselines.MagnitudePruning, EARLY),
     "magnitude+metric": (baselines.MagnitudePruning, {"metric": "adam"}),
+    "magnitude+metric-early": (baselines.MagnitudePruning, {"metric": "adam"} | EARLY),
+    "magnitude+metric+l1-early": (variants.PenalisedPruning, {"metric": "adam", "l1": PENALTIES} | EARLY),
     "one-shot": (baselines.OneShotPruning, {}),
     "rigl": (baselines.RigL, {}),
     "set": (baselines.SET, {}),
@@ -93,18 +101,9 @@ METHODS: dict[str, Any] = {
 }
 #: With weight decay, and tuned with all seeds: what is compared in the end.
 MAIN = (
-    "target",
-    "target-tuned",
-    "target-synops",
-    "magnitude",
-    "magnitude+metric",
-    "one-shot",
-    "rigl",
-    "set",
-    "l1-adam",
-    "prox-adam",
-    "str",
-    "dense",
+    *("target", "target-early", "target-early-no-l1", "target-tuned", "target-synops", "target-synops-early"),
+    *("magnitude", "magnitude-early", "magnitude+metric", "magnitude+metric-early", "magnitude+metric+l1-early"),
+    *("one-shot", "rigl", "set", "l1-adam", "prox-adam", "str", "dense"),
 )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import bregma
+from bregma.optim import baselines
 from bregma.optim.structure import Weights
 from bregma.prox import maps, thresholds
 
@@ -103,6 +104,18 @@ class LayerScale(bregma.TargetDensity):
         super()._write(dual, cut)
         for w, v in zip(self.weights, self._views(dual), strict=True):
             w.mul_(maps.norm_ratio(v.flatten(), w.flatten()))
+
+
+class PenalisedPruning(baselines.MagnitudePruning):
+    """Gradual magnitude pruning with the L1 norm of the weights in the loss that `bregma.TargetDensity` may have."""
+
+    def __init__(self, *args: Any, l1: float, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.l1 = l1
+
+    def _before(self) -> None:
+        self.penalise(self.l1)
+        super()._before()
 
 
 class FloorErk(bregma.TargetDensity):

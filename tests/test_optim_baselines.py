@@ -112,11 +112,11 @@ def test_learns(name):
 @pytest.mark.parametrize("name", ["magnitude", "magnitude+metric"])
 def test_gradual_pruning_follows_the_ramp_and_never_takes_back(name):
     net, optimizer, sparsifier = build(name, density=0.1)
-    every, before = sparsifier.every, sparsifier.mask.clone()
+    every, end, before = sparsifier.every, sparsifier.freeze_step, sparsifier.mask.clone()
     for step in range(1, 41):
         train(net, optimizer, 1)
-        last = min(step - step % every, 30)
-        assert nonzero(net) == round(72 * bregma.prox.thresholds.cubic_ramp(last / 30, 0.1))
+        last = end if step >= end else step - step % every
+        assert nonzero(net) == round(72 * bregma.prox.thresholds.cubic_ramp(last / end, 0.1))
         assert not (sparsifier.mask & ~before).any()
         before = sparsifier.mask.clone()
 

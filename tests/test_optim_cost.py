@@ -177,7 +177,7 @@ def test_rates_of_a_larger_network_do_not_carry_over():
     net, optimizer, _ = both()
     with torch.no_grad():
         net.readout.linear.weight[:, :2] = 0
-    with pytest.raises(ValueError, match="net must not be compacted before step 12, the end of the ramp"):
+    with pytest.raises(ValueError, match="net must not be compacted before step 14, the end of the ramp"):
         bregma.compact(net, optimizer)
     go_on(net, optimizer, 14, frames())
     go_on(bregma.compact(net, optimizer), optimizer, 2, frames())

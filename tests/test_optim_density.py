@@ -37,20 +37,29 @@ def test_reaches_the_density_exactly_and_keeps_it(density, steps, allocation, pr
 
 @pytest.mark.parametrize("every", [1, 4])
 def test_density_falls_monotonically_along_the_ramp(every):
-    net, optimizer, _ = both(steps=40, density=0.1, every=every)
-    seen = []
+    net, optimizer, sparsifier = both(steps=40, density=0.1, every=every)
+    end, seen = sparsifier.freeze_step, []
     for step in range(1, 41):
         train(net, optimizer, 1)
         seen.append(nonzero(net))
-        if every == 1 and step <= 30:
-            assert seen[-1] == round(72 * bregma.prox.thresholds.cubic_ramp(step / 30, 0.1))
+        if every == 1 and step <= end:
+            assert seen[-1] == round(72 * bregma.prox.thresholds.cubic_ramp(step / end, 0.1))
     assert seen == sorted(seen, reverse=True)
-    assert seen[29:] == [7] * 11
+    assert end == 36
+    assert seen[end - 1 :] == [7] * 5
+
+
+@pytest.mark.parametrize(("density", "end"), [(1.0, 90), (0.1, 90), (0.02, 75), (0.01, 75)])
+def test_the_mask_of_few_weights_is_fixed_earlier(density, end):
+    assert both(steps=100, density=density)[2].freeze_step == end
+    assert 75 < both(steps=100, density=0.05)[2].freeze_step < 90
+    assert both(steps=100, density=0.5, structure="2:4")[2].freeze_step == 75
+    assert both(steps=100, density=density, ramp_end=0.6)[2].freeze_step == 60
 
 
 def test_makes_some_hundred_thresholds_unless_told_otherwise():
     assert both(steps=40)[2].every == both(steps=400)[2].every == 2
-    assert both(steps=8000)[2].every == 20
+    assert both(steps=8000, ramp_end=0.75)[2].every == 20
     assert both(steps=8000, every=3)[2].every == 3
 
 
@@ -69,7 +78,7 @@ def test_is_the_method_written_down(shapes, l1):
 
     parameters = [nn.Parameter(piece) for piece in cut(theta0)]
     optimizer = torch.optim.Adam(parameters, lr=0.02)
-    sparsifier = TargetDensity(optimizer, 0.25, steps, every=1, l1=l1)
+    sparsifier = TargetDensity(optimizer, 0.25, steps, every=1, ramp_end=0.75, l1=l1)
     oracle = target_density(theta0, lambda w: scale * (w - optimum), shapes, density=0.25, steps=steps, lr=0.02, l1=l1)
     for t, (theta, kept, lam, delta) in enumerate(oracle, 1):
         now = torch.cat([p.detach().flatten() for p in parameters])
@@ -111,11 +120,11 @@ def test_pruned_weights_keep_their_dual_and_come_back():
 
 def test_after_the_ramp_only_survivors_move_and_no_dual_is_kept():
     net, optimizer, sparsifier = both()
-    train(net, optimizer, 30)
+    train(net, optimizer, sparsifier.freeze_step)
     assert sparsifier.dual is None
     masks = [m.clone() for m in sparsifier.masks]
     before = weights(net)
-    train(net, optimizer, 10)
+    train(net, optimizer, 4)
     assert not torch.equal(before, weights(net))
     for mask, p in zip(masks, [net[0].weight, net[2].weight], strict=True):
         assert torch.equal(mask, p != 0)

@@ -56,7 +56,9 @@ class TargetDensity(Sparsifier):
             :class:`bregma.optim.Sparsifier`. Weight decay acts on the dual.
         density: share of the weights that is left in the end, in (0, 1]; of the neurons with ``structure="neurons"``.
         total_steps: optimiser steps of the whole training.
-        ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: 0.75.
+        ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: None, which for single weights
+            is 0.9 at a density of 0.1 and more, 0.75 at 0.02 and less, between them
+            :func:`bregma.prox.thresholds.ramp_end`; 0.75 for other structures.
         every: steps from one threshold to the next; the density is exact at the end of the ramp whatever this is.
             Default: None, for about 300 thresholds along the ramp and every other step at most.
         prox: ``"soft"`` (L1), ``"firm"`` (minimax concave), ``"hard"`` (no shrinkage).
@@ -118,7 +120,7 @@ class TargetDensity(Sparsifier):
         density: float,
         total_steps: int,
         *,
-        ramp_end: float = 0.75,
+        ramp_end: float | None = None,
         every: int | None = None,
         prox: str | None = None,
         metric: str = "adam",

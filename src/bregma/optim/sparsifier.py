@@ -37,7 +37,8 @@ class Sparsifier:
             in a group is set to 0 at each step: the density replaces it.
         density: share of these weights that is left in the end, in (0, 1].
         total_steps: optimiser steps of the whole training.
-        ramp_end: share of the steps after which the mask is frozen, in (0, 1]. Default: 0.75.
+        ramp_end: share of the steps after which the mask is frozen, in (0, 1]. None: for single weights what
+            :func:`bregma.prox.thresholds.ramp_end` says, from 0.75 for the lowest densities to 0.9; 0.75 for the rest.
         every: steps from one mask to the next; the last one of the ramp is made exactly at its end.
         allocation: ``"global"``: the best scores anywhere in the network; ``"uniform"``: every tensor has the same
             density; ``"erk"``: small tensors stay denser, see :func:`bregma.prox.thresholds.allocate`;
@@ -58,7 +59,7 @@ class Sparsifier:
         density: float,
         total_steps: int,
         *,
-        ramp_end: float,
+        ramp_end: float | None,
         every: int,
         allocation: str,
         neuron_floor: int,
@@ -72,6 +73,8 @@ class Sparsifier:
             raise ValueError("optimizer must have no other method that thins out its weights; make a new optimizer")
         checks.share("density", density)
         checks.count("total_steps", total_steps, low=1)
+        if ramp_end is None:
+            ramp_end = thresholds.ramp_end(density) if structure == "weights" else 0.75
         checks.share("ramp_end", ramp_end)
         checks.count("every", every, low=1)
         checks.count("neuron_floor", neuron_floor, low=0)

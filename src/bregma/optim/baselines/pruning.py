@@ -23,7 +23,7 @@ class MagnitudePruning(Sparsifier):
         optimizer: any; ``metric="adam"`` needs one that keeps ``exp_avg_sq``.
         density: see :class:`bregma.TargetDensity`, as are all further arguments.
         total_steps: optimiser steps of the whole training.
-        ramp_end: share of the steps after which the mask is frozen. Default: 0.75.
+        ramp_end: share of the steps after which the mask is frozen. Default: None, as for `bregma.TargetDensity`.
         every: steps from one pruning to the next. Default: 5.
         metric: ``"none"`` or ``"adam"``. Default: "none", which is what the paper does.
         allocation: ``"global"``, ``"uniform"``, ``"erk"`` or ``"global+erk"``. Default: "global".
@@ -53,7 +53,7 @@ class MagnitudePruning(Sparsifier):
         density: float,
         total_steps: int,
         *,
-        ramp_end: float = 0.75,
+        ramp_end: float | None = None,
         every: int = 5,
         metric: str = "none",
         allocation: str = "global",
