@@ -126,3 +126,9 @@ def test_bad_samples_are_named(counts, labels, error, message):
 def test_an_index_out_of_range_is_named(index):
     with pytest.raises(IndexError, match=rf"sample index must be in \[-6, 6\), got {index}"):
         small()[index]
+
+
+@pytest.mark.parametrize("rows", [small().labels == 1, [True, False], [0.0, 1.5]], ids=["tensor", "mask", "numbers"])
+def test_rows_that_are_no_indices_are_refused(rows):
+    with pytest.raises(TypeError, match=r"sample index must be an integer, got (bool|float64)"):
+        small().subset(rows)

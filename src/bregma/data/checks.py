@@ -43,8 +43,12 @@ def check_rows(rows: ArrayLike, length: int) -> NDArray[np.int64]:
 
     Raises:
         IndexError: If one is out of range (the error that ends iteration over a sequence).
+        TypeError: If they are not integers; a mask would be read as samples 0 and 1.
     """
-    values = np.asarray(rows, dtype=np.int64)
+    values = np.asarray(rows)
+    if values.size and values.dtype.kind not in "iu":
+        raise TypeError(f"sample index must be an integer, got {values.dtype}")
+    values = values.astype(np.int64)
     outside = np.flatnonzero((values < -length) | (values >= length))
     if len(outside):
         raise IndexError(f"sample index must be in [-{length}, {length}), got {values[outside[0]]}")
