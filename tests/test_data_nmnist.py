@@ -139,6 +139,11 @@ def test_what_an_archiver_left_behind_is_no_recording(tmp_path):
     assert len(BinRecordings(path, "Train")) == 5
 
 
+def test_an_archive_without_the_two_parts_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"flat.zip: recordings must lie in folders Train and Test"):
+        load(zipped(tmp_path / "flat.zip", NMNIST / "Train"))
+
+
 def test_nothing_found_is_named(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"Train.zip not found; run `bregma data nmnist --fetch`, or put it into"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bregma.data.dataset import VALIDATION_SHARE, FrameDataset, Splits, split_validation
+from bregma.data.dataset import VALIDATION_SHARE, Splits, split_validation
 from bregma.data.events import EventFrames, Recording
 from bregma.data.files import find_file, open_zip, safe_members, same_process
 
@@ -149,12 +149,14 @@ def load_nmnist(
 
     Raises:
         FileNotFoundError: If no recordings are found; the message says what to put where.
-        ValueError: If an archive is damaged, or `steps` < 1.
+        ValueError: If an archive is damaged or has no folders Train and Test, or `steps` < 1.
     """
     steps = STEPS if steps is None else steps
     sources = {part: _source(part, root, path) for part in ("Train", "Test")}
-    train: FrameDataset = BinRecordings(sources["Train"], "Train", steps, binary)
+    train = BinRecordings(sources["Train"], "Train", steps, binary)
     test = BinRecordings(sources["Test"], "Test", steps, binary)
+    if train.source == test.source and not set(train._names).isdisjoint(test._names):
+        raise ValueError(f"{train.source}: recordings must lie in folders Train and Test, got no such folders")
     rest, held_out = split_validation(train, seed, validation)
     return Splits(
         train=rest,
