@@ -32,6 +32,22 @@ def test_gradients_are_the_same(states):
     assert all(torch.equal(a, b) for a, b in zip(ours, target, strict=True))
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_second_forward_pass_has_the_precision_of_the_first(inside):
+    gradients = []
+    for wrap in (lambda layer: layer, Recompute):
+        torch.manual_seed(0)
+        layer = SpikingLayer(torch.nn.Linear(9, 33), RecurrentLIF(33, 0.8))
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = wrap(layer)(6 * torch.rand(7, 4, 9))[0].square().sum()
+            if inside:
+                loss.backward()
+        if not inside:
+            loss.backward()
+        gradients.append([p.grad for p in layer.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 def test_only_bits_are_kept():
     kept = []
     first, second, _ = (Recompute(layer) for layer in layers())

@@ -1,5 +1,6 @@
 """Less memory for more time: keep the bits of the spikes, compute the membranes again."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -50,6 +51,7 @@ class _Again(torch.autograd.Function):
         bits = recall(x)
         ctx.layer, ctx.neurons, ctx.dtype = layer, x.shape[-1], x.dtype
         ctx.packed = bits is not None
+        ctx.precision = _precision(x.device.type)
         ctx.save_for_backward(x if bits is None else bits, state, *parameters)
         ctx.set_materialize_grads(False)
         spikes, after = layer(x, state)
@@ -66,7 +68,7 @@ class _Again(torch.autograd.Function):
             remember(x, kept)
         if state is not None:
             state = state.detach().requires_grad_(need_state)
-        with torch.enable_grad():
+        with torch.enable_grad(), ctx.precision:
             outputs = ctx.layer(x, state)
         wanted = [(x, need_x), (state, need_state), *zip(parameters, need, strict=True)]
         inputs = [tensor for tensor, needed in wanted if needed]
@@ -75,3 +77,10 @@ class _Again(torch.autograd.Function):
             torch.autograd.grad([out for out, _ in used], inputs, [grad for _, grad in used], allow_unused=True)
         )
         return None, *(next(gradients) if needed else None for _, needed in wanted)
+
+
+def _precision(device: str) -> AbstractContextManager[Any]:
+    """The mixed precision in force, to be entered again."""
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
