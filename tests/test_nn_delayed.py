@@ -158,6 +158,21 @@ def test_meta_device():
     assert "max_delay=6" in repr(made)
 
 
+@pytest.mark.parametrize("learn_spread", [False, True])
+def test_a_compiled_layer_has_room_for_a_wider_spread(learn_spread):
+    def wide() -> DelayedRecurrentLIF:
+        made = layer(learn_spread=learn_spread)
+        made.set_spread(8.0)
+        return made
+
+    loaded = layer(learn_spread=learn_spread)
+    loaded.load_state_dict(wide().state_dict())
+    for made in (wide(), loaded):
+        torch._dynamo.reset()
+        compiled = torch.compile(made, backend="eager")
+        torch.testing.assert_close(compiled(current())[1][0], made(current())[1][0])  # the membranes
+
+
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing
 def test_compiles_into_one_graph():
     made = layer(spread=0.5)

@@ -14,6 +14,7 @@ Train with a spread that shrinks, keep the delays in their range after each step
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +93,8 @@ class DelayedRecurrentLIF(RecurrentLIF):
         self.register_buffer("spread", torch.tensor(float(spread)))
         self.register_parameter("p_spread", nn.Parameter(torch.zeros(size)) if learn_spread else None)
         # A compiled graph cannot look at the delays, so it keeps as many steps as they could ever need.
-        self.most_slots = math.ceil(max_delay + 1 + (2 * spread if learn_spread else spread))
+        self.most_slots = 1
+        self._make_room(spread)
         self.clamp_delays_()
 
     def forward(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -128,6 +130,16 @@ class DelayedRecurrentLIF(RecurrentLIF):
         """
         check_number("spread", spread, "a finite number >= 0", 0 <= spread < math.inf)
         self.spread.fill_(spread)
+        self._make_room(spread)
+
+    def _make_room(self, spread: float) -> None:
+        widest = spread if self.p_spread is None else 2 * spread
+        self.most_slots = max(self.most_slots, math.ceil(self.max_delay + 1 + widest))
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        if not self.spread.is_meta:
+            self._make_room(self.spread.item())
 
     @torch.no_grad()
     def clamp_delays_(self) -> None:
