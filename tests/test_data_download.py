@@ -179,6 +179,15 @@ def test_a_packed_file_that_was_put_there_is_verified(words, tmp_path):
     assert [state.state for state in verify("shd", tmp_path)] == ["damaged"]
 
 
+@pytest.mark.usefixtures("words")
+def test_a_damaged_archive_is_fetched_anew_once(server, tmp_path):
+    (tmp_path / "shd").mkdir()
+    (tmp_path / "shd" / "a.bin").write_bytes(b"damaged")
+    assert fetch("shd", tmp_path) == fetch("shd", tmp_path) == locate("shd", tmp_path) == [tmp_path / "shd" / "a.h5"]
+    assert [state.state for state in verify("shd", tmp_path)] == ["ok"]
+    assert len(server.asked) == 1
+
+
 def test_a_file_of_unknown_digest_is_unchecked(tmp_path):
     (tmp_path / "shd_train.h5").write_bytes(b"")
     assert [state.state for state in verify("shd", tmp_path)] == ["unchecked", "missing"]

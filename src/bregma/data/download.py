@@ -209,7 +209,8 @@ def locate(name: str, root: Path | str | None = None) -> list[Path | None]:
 
 
 def _find(info: DatasetInfo, file: DataFile, root: Path) -> Path | None:
-    names = [file.name, file.name.removesuffix(".gz"), *([file.unpacked] if file.unpacked else [])]
+    # In the order in which the readers look: what was unpacked before the archive.
+    names = [*([file.unpacked] if file.unpacked else []), file.name, file.name.removesuffix(".gz")]
     try:
         return find_file(info.folder, names, root)
     except FileNotFoundError:
