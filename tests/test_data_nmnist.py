@@ -124,6 +124,20 @@ def test_a_member_that_cannot_be_unpacked_is_named(tmp_path):
         load(path).train[0]
 
 
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(6, 99), (8, 1), (8, 32), (10, 99)],
+    ids=["version", "password", "patched", "packing"],
+)
+def test_a_damaged_directory_is_named(tmp_path, at, value):
+    path = zipped(tmp_path / "nm.zip")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + at] = value  # in the directory's entry of the first recording
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"damaged zip archive .* delete it and fetch again"):
+        load(path).test[0]
+
+
 def test_a_damaged_file_in_a_folder_is_named(tmp_path):
     shutil.copytree(NMNIST, tmp_path / "copy")
     victim = tmp_path / "copy" / "Test" / "0" / "00056.bin"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 import zipfile
 import zlib
@@ -13,6 +14,10 @@ from bregma.data.sources import DATASETS, default_root
 
 #: A packed file that would unpack to more than this is refused: unpack it on disk first.
 MOST_UNPACKED = 4 * 1024**3
+
+#: What gzip and zipfile raise when they read from a damaged archive; a flag turned over asks for a way of packing that
+#: does not exist, or for a password.
+DAMAGED = (EOFError, OSError, RuntimeError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 
 
 def find_file(dataset: str, names: Iterable[str], root: Path | None = None) -> Path:
@@ -49,7 +54,7 @@ def safe_members(archive: zipfile.ZipFile, path: Path) -> list[str]:
     Raises:
         ValueError: If one of them lies outside the archive's folder ("../x", "/x", "C:x").
     """
-    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    names = [name for name in archive.namelist() if not name.endswith("/")]
     for name in names:
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or ":" in name:
@@ -65,7 +70,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise ValueError(f"{path}: truncated or damaged zip archive ({error}); delete it and fetch again") from None
     safe_members(archive, path)
     return archive
@@ -93,7 +98,7 @@ def read_packed(path: Path, suffix: str = "") -> bytes:
             return _gunzip(path)
         if magic == b"PK\x03\x04":
             return _unzip_one(path, suffix)
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path}: truncated or damaged archive ({error}); delete it and fetch again") from None
     return Path(path).read_bytes()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from bregma.data.dataset import VALIDATION_SHARE, Splits, split_validation
 from bregma.data.events import EventFrames, Recording
-from bregma.data.files import find_file, open_zip, safe_members, same_process
+from bregma.data.files import DAMAGED, find_file, open_zip, safe_members, same_process
 
 CLASSES = tuple("0123456789")
 SIDE = 34
@@ -109,7 +108,7 @@ class BinRecordings(EventFrames):
             self._archive, self._pid = open_zip(self.source), os.getpid()
         try:
             return decode_bin(self._archive.read(name), where)
-        except (zipfile.BadZipFile, zlib.error) as error:
+        except DAMAGED as error:
             raise ValueError(f"{where}: damaged zip archive ({error}); delete it and fetch again") from None
 
     def __getstate__(self) -> dict[str, Any]:
