@@ -115,6 +115,16 @@ def test_classes_without_names_are_counted(tmp_path):
     assert data.classes == ("0", "1", "2", "3", "4")
 
 
+def test_a_label_means_the_same_in_every_file(tmp_path):
+    ten(tmp_path / "x_train.h5", keys=("a", "b", "c"))
+    for keys in (("a", "b"), None):
+        ten(tmp_path / "x_test.h5", keys=keys)
+        assert load(tmp_path).test.classes == ("a", "b", "c")
+    ten(tmp_path / "x_test.h5", keys=("b", "c"))
+    with pytest.raises(ValueError, match=r"x_test.h5: extra/keys must name the classes in the order of .*x_train.h5"):
+        load(tmp_path)
+
+
 def test_a_damaged_label_makes_no_billion_classes(tmp_path):
     with pytest.raises(ValueError, match=r"labels must be in \[0, 100000\), got 1000000000 at sample 1"):
         SpikeRecordings(ten(tmp_path / "a.h5", keys=None, labels=[0, 10**9] * 5))

@@ -116,13 +116,13 @@ def load_heidelberg(
 
     Raises:
         FileNotFoundError: If a file is missing; the message says what to put where.
-        ValueError: If a file is damaged or an argument is out of range.
+        ValueError: If a file is damaged, the files name their classes differently, or an argument is out of range.
     """
     named = isinstance(name_or_path, str) and name_or_path in ("shd", "ssc")
     paths = _named_parts(str(name_or_path), root) if named else _parts_by_path(Path(name_or_path))
     files = {part: SpikeFile(path) for part, path in paths.items()}
     window = WINDOW_S if window is None else window
-    classes = max((file.classes for file in files.values()), key=len)
+    classes = _common_classes(list(files.values()))
     parts: dict[str, FrameDataset] = {
         part: SpikeRecordings(
             file,
@@ -154,6 +154,15 @@ def load_heidelberg(
         title=f"{stem.upper() if named else stem}, {counts}",
         synthetic=any(file.synthetic for file in files.values()),
     )
+
+
+def _common_classes(files: Sequence[SpikeFile]) -> tuple[str, ...]:
+    """The longest of the files' lists of classes; a label must mean the same in each file that names them."""
+    longest = max((file for file in files if file.named), key=lambda file: len(file.classes), default=files[0])
+    for file in files:
+        if file.named and file.classes != longest.classes[: len(file.classes)]:
+            raise ValueError(f"{file.path}: extra/keys must name the classes in the order of {longest.path}")
+    return max((longest.classes, *(file.classes for file in files)), key=len)
 
 
 def _require_spikes(file: SpikeFile, window: float) -> None:

@@ -29,6 +29,7 @@ class SpikeFile:
     Attributes:
         labels: Class index of each recording, int64, shape (N,).
         classes: Names of the classes: `extra/keys` where the file has it, numbers up to the highest label otherwise.
+        named: Whether the file has names of classes.
         synthetic: Whether the file's attribute `source` calls it synthetic.
 
     Raises:
@@ -53,10 +54,12 @@ class SpikeFile:
             element = h5py.check_vlen_dtype(file[name].dtype)
             if element is None or np.dtype(element).kind not in kind:
                 raise ValueError(f"{path}: {name} must be lists of {_KINDS[kind]}, got {element or file[name].dtype}")
-        named = self._read(lambda: file["extra/keys"][()]) if "extra/keys" in file else None
-        if named is None:
-            named = range(1 + int(check_labels(labels, MOST_CLASSES, f"{path}: labels").max()))
-        self.classes = tuple(key.decode("utf-8") if isinstance(key, bytes) else str(key) for key in named)
+        self.named = "extra/keys" in file
+        if self.named:
+            keys = self._read(lambda: file["extra/keys"][()])
+        else:
+            keys = range(1 + int(check_labels(labels, MOST_CLASSES, f"{path}: labels").max()))
+        self.classes = tuple(key.decode("utf-8") if isinstance(key, bytes) else str(key) for key in keys)
         self.synthetic = "synthetic" in str(file.attrs.get("source", ""))
         self.labels = check_labels(labels, len(self.classes), f"{path}: labels")
         # Workers are forked after this: with no handle open, HDF5 has nothing to share between them.
