@@ -115,6 +115,12 @@ def test_classes_without_names_are_counted(tmp_path):
     assert data.classes == ("0", "1", "2", "3", "4")
 
 
+def test_the_first_recordings_may_be_silent(tmp_path):
+    silent, spoken = [[]] * 20, [[0.1, 0.2]] * 20
+    path = write(tmp_path / "a.h5", silent + spoken, silent + [[0, 699]] * 20, [0] * 20 + [1] * 20)
+    assert sorted(frames.sum().item() for frames, _ in load(path).test) == [0.0] * 4 + [2.0] * 4
+
+
 def test_a_label_means_the_same_in_every_file(tmp_path):
     ten(tmp_path / "x_train.h5", keys=("a", "b", "c"))
     for keys in (("a", "b"), None):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +167,9 @@ def _common_classes(files: Sequence[SpikeFile]) -> tuple[str, ...]:
 
 
 def _require_spikes(file: SpikeFile, window: float) -> None:
-    """Refuse a file whose first recordings are all but empty inside the window, as times in milliseconds are."""
-    times = np.concatenate([file.read(row)[0] for row in range(min(16, len(file.labels)))])
+    """Refuse a file whose first recordings with spikes are all but empty inside the window, as milliseconds are."""
+    recordings = (file.read(row)[0] for row in range(len(file.labels)))
+    times = np.concatenate([np.empty(0), *islice((times for times in recordings if len(times)), 16)])
     inside = np.count_nonzero(times < window)
     if inside <= 0.01 * len(times):
         raise ValueError(
