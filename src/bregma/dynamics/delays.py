@@ -134,7 +134,8 @@ def delayed_recurrent_lif(
         Spikes (T, B, n) and the state (1 + max(k, slots), B, n) to go on from.
 
     Raises:
-        ValueError: as `recurrent_lif`, or delays, a spread or a gate of another shape, negative spread, slots < 1.
+        ValueError: as `recurrent_lif`, or delays, a spread or a gate of another shape, a negative number as spread,
+            slots < 1.
         TypeError: as `recurrent_lif`, or delays that are no floating-point tensor.
 
     Example:

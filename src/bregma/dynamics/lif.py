@@ -59,7 +59,8 @@ def lif(
         Spikes (T, B, n), zeros and ones, and the last membrane (B, n) to go on from.
 
     Raises:
-        ValueError: wrong shape, no time steps, no samples, a decay or threshold out of range, unknown reset;
+        ValueError: wrong shape, no time steps, no samples, unknown reset; a number out of range as decay or threshold
+            (the values of a tensor are not looked at, and out of range they give results that depend on the backend);
             after the run (CPU only) a membrane that became NaN or infinite, see `bregma.dynamics.checks`.
         TypeError: the current is not a floating-point tensor, the state is not of its dtype.
 
@@ -131,7 +132,7 @@ def integrate(current: Tensor, decay: Tensor | float, state: Tensor | None = Non
         Membrane at each step (T, B, n) and the last one (B, n).
 
     Raises:
-        ValueError: wrong shape, no time steps, no samples, a decay out of range, a membrane that became NaN.
+        ValueError: wrong shape, no time steps, no samples, a number out of range as decay, a membrane that became NaN.
         TypeError: the current is not a floating-point tensor, the state is not of its dtype.
 
     Example:
