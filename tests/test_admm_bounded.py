@@ -87,6 +87,17 @@ def test_scaling_keeps_the_direction_of_each_sample():
         torch.testing.assert_close(part.total / part.total.norm(), direction, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_sample_whose_parts_cancel_stays_below_its_bound(seed):
+    generator = torch.Generator().manual_seed(seed)
+    u, v = torch.ones(6, 1, 3), torch.randn(6, 1, 5, generator=generator)
+    v[-1] = -v[:-1].double().sum(0)  # the sum of outer products is rounding alone
+    other = torch.randn(6, 1, 3, generator=generator), torch.randn(6, 1, 5, generator=generator)
+    assert bounded._scaled_sum(u, v, 1.0).norm() < 1.0
+    both = bounded._scaled_sum(torch.cat([u, other[0]], 1), torch.cat([v, other[1]], 1), 1.0)
+    assert (both - bounded._scaled_sum(*other, 1.0)).norm() < 1.0
+
+
 def test_norms_are_those_of_the_sums(monkeypatch):
     monkeypatch.setattr(bounded, "_ENTRIES", 2 * 5 * 5)  # two samples at a time
     generator = torch.Generator().manual_seed(0)

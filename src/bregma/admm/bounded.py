@@ -14,7 +14,8 @@ The norm of a sum of outer products is found without it: ``||sum_t u_t v_t^T||^2
 All sums are in float64: rounding to float32 would let one sample change the last digits of what others add.
 
 The hidden layers' sums may have any scale, since only the direction of the result is used. There every sample is given
-the norm 1, whatever its size (as in Bu et al. 2023, arXiv 2206.07136), and nothing is left to choose.
+the norm 1, whatever its size (as in Bu et al. 2023, arXiv 2206.07136), or less if it is nothing but rounding, and
+nothing is left to choose.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from bregma.admm.statistics import Statistics
 from bregma.admm.traces import trace
 
 _LEAST = 1e-30  # norm of a sample that counts as zero
+_CANCELLED = 1e-4  # share of a sample's parts that is left of them in their sum, below which rounding counts
 _ENTRIES = 1 << 22  # of what is formed at once
 
 
@@ -112,13 +114,19 @@ def layers(solver: ConsistentADMM, x: Tensor, y: Tensor, clip: float) -> dict[st
 
 
 def _scaled_sum(u: Tensor, v: Tensor, bound: float) -> Tensor:
-    """The sum over samples of ``sum_t u_t v_t^T`` (m, n), each scaled to the norm ``bound``; inf: as it is."""
+    """The sum over samples of ``sum_t u_t v_t^T`` (m, n), each scaled to the norm ``bound``; inf: as it is.
+
+    A sample whose parts cancel has a norm that is nothing but rounding, by which it could be scaled up to any size; it
+    is scaled as if more were left of it, and stays below the bound.
+    """
     total = torch.zeros(u.shape[2], v.shape[2], dtype=torch.float64)
     at_once = max(1, _ENTRIES // max(1, len(u) * max(u.shape[2], v.shape[2])))
     for one, two in zip(u.split(at_once, 1), v.split(at_once, 1), strict=True):
         one, two = one.double(), two.double()
         if bound < math.inf:
-            one = one * (bound / outer_norms(one, two).clamp(min=_LEAST))[:, None]
+            apart = (one.norm(dim=2) * two.norm(dim=2)).sum(0)  # the norm if no part of a sample cancelled another
+            size = torch.maximum(outer_norms(one, two), _CANCELLED * apart)
+            one = one * (bound / size.clamp(min=_LEAST))[:, None]
         total += one.flatten(0, 1).T @ two.flatten(0, 1)
     return total
 
