@@ -2,12 +2,15 @@
 
 import json
 import re
+import shlex
 import statistics
 
 import pytest
+import tyro
 from run_folders import make_run
 from test_report_page import Page, assert_sound
 
+from bregma.cli.sweep import Sweep, usual
 from bregma.report.sweep import sweep_command, sweep_table, write_sweep
 from bregma.report.sweep_figures import draw_sweep
 from bregma.runs.experiment import recipe
@@ -129,3 +132,12 @@ def test_the_command_repeats_the_sweep():
     assert (
         sweep_command(plan) == "bregma sweep --data mnist --method set --density 0.1 --seeds 1 --lr 0.01 --no-recurrent"
     )
+
+
+@pytest.mark.parametrize("epochs", [10, 30])
+def test_the_command_names_what_a_sweep_would_do_otherwise(epochs):
+    """A sweep of digits has 10 epochs where a run has 30."""
+    plan = Plan(recipe("digits", epochs=epochs), ("set",), (0.1,), seeds=1)
+    words = shlex.split(sweep_command(plan))[2:]
+    assert ("--epochs" in words) == (epochs == 30)
+    assert tyro.cli(Sweep, args=words, default=usual(words)).plan() == plan

@@ -17,15 +17,13 @@ from bregma.cli.options import MaybePath
 from bregma.cli.train import found_again
 from bregma.runs.admm_settings import ADMMSettings
 from bregma.runs.experiment import STRUCTURED, SWEPT, Experiment, Init, recipe
+from bregma.runs.recommended import SWEEP_RECIPES
 
 if TYPE_CHECKING:
     from bregma.runs.plan import Plan
     from bregma.runs.sweep import SweepFolder
 
 T = TypeVar("T", float, str)
-
-#: What a sweep does otherwise than a single run on the same data.
-_SWEEP_RECIPES: dict[str, dict[str, Any]] = {"digits": {"epochs": 10}}  # so that it ends in a few minutes
 
 _console = Console(stderr=True, highlight=False)
 
@@ -122,7 +120,7 @@ def usual(words: Sequence[str]) -> Sweep:
     except argparse.ArgumentError:  # the parser proper will say what is wrong
         data = "digits"
     shared = {name: value for name, value in vars(recipe(data)).items() if name not in SWEPT}
-    return Sweep(**shared | _SWEEP_RECIPES.get(data, {}))
+    return Sweep(**shared | SWEEP_RECIPES.get(data, {}))
 
 
 def _show(folder: "SweepFolder") -> None:

@@ -14,6 +14,7 @@ from bregma.report.style import Drawing
 from bregma.report.sweep_figures import draw_sweep, in_order, name_of
 from bregma.runs.experiment import SWEPT, recipe
 from bregma.runs.plan import Plan
+from bregma.runs.recommended import SWEEP_RECIPES
 from bregma.runs.sweep import Mean, SweepFolder, means
 
 
@@ -77,7 +78,8 @@ def sweep_command(plan: Plan) -> str:
     words += ["--density", ",".join(map(str, plan.densities)), "--seeds", str(plan.seeds)]
     if plan.rates:
         words += ["--lr", ",".join(map(str, plan.rates))]
-    return shlex.join(words + option_words(plan.base, recipe(plan.base.data), leave_out=SWEPT))
+    usual = recipe(plan.base.data, **SWEEP_RECIPES.get(plan.base.data, {}))
+    return shlex.join(words + option_words(plan.base, usual, leave_out=SWEPT))
 
 
 def _shares(plan: Plan) -> list[float]:

@@ -25,6 +25,9 @@ DATA_RECIPES: dict[str, dict[str, Any]] = {
     "ssc": {"hidden": (256, 256, 256), "recurrent": True, "epochs": 50, "batch_size": 128},
 }
 
+#: What a sweep does otherwise than a single run on the same data.
+SWEEP_RECIPES: dict[str, dict[str, Any]] = {"digits": {"epochs": 10}}  # so that it ends in a few minutes
+
 #: What differs for a data set with the method admm, by its solver, beside those of the fields above that it takes.
 ADMM_RECIPES: dict[str, dict[str, dict[str, Any]]] = {
     "consistent": {
