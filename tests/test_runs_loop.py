@@ -12,7 +12,7 @@ from bregma.data import DenseFrames, Splits
 from bregma.runs.evaluate import evaluate
 from bregma.runs.experiment import METHODS, PRUNING, SCHEDULES
 from bregma.runs.folder import describe
-from bregma.runs.loop import train
+from bregma.runs.loop import Diverged, train
 
 
 def test_a_run_leaves_what_a_script_wants(tmp_path, splits):
@@ -110,6 +110,20 @@ def test_a_diverging_run_says_so_and_keeps_its_checkpoint(tmp_path, splits, bias
     folder.write_state(state)
     before = (folder.path / "last.pt").read_bytes()
     with pytest.raises(ValueError, match=f"training diverged in epoch 1 .{cause}.*an lr below 0\\.02 may help"):
+        train(folder, splits, resume=True)
+    assert (folder.path / "last.pt").read_bytes() == before
+
+
+def test_a_run_that_diverges_in_the_last_step_of_an_epoch_says_so(tmp_path, splits):
+    """Validation is the first to see it."""
+    batches = -(-len(splits.train) // 16)
+    folder = start(tmp_path / "run", splits, tiny(method="adam", schedule="constant"))
+    train(folder, splits, should_stop=stop_after(2 * batches - 1))
+    state = folder.state()
+    state["optimizer"]["param_groups"][0]["lr"] = 3e37
+    folder.write_state(state)
+    before = (folder.path / "last.pt").read_bytes()
+    with pytest.raises(Diverged, match=r"training diverged in epoch 2 .membrane became.*an lr below 0\.02 may help"):
         train(folder, splits, resume=True)
     assert (folder.path / "last.pt").read_bytes() == before
 

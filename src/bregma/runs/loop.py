@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -212,17 +213,24 @@ def _step(session: Session, x: torch.Tensor, labels: torch.Tensor, share: float)
 
 
 def _forward(session: Session, x: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    try:
+    with _diverging(session, session.progress.epoch + 1):
         logits = session.model(x)
         loss = F.cross_entropy(logits, labels)
         if not torch.isfinite(loss):
             raise ValueError(f"loss is {loss.item()}")
+    return logits, loss
+
+
+@contextmanager
+def _diverging(session: Session, epoch: int) -> Iterator[None]:
+    """Say in which epoch a membrane or the loss was no longer finite."""
+    try:
+        yield
     except ValueError as error:
         raise Diverged(
-            f"training diverged in epoch {session.progress.epoch + 1} ({error}); an lr below "
+            f"training diverged in epoch {epoch} ({error}); an lr below "
             f"{session.experiment.lr} may help; the last checkpoint in {session.folder.path} is kept"
         ) from error
-    return logits, loss
 
 
 def _end_epoch(session: Session) -> None:
@@ -235,7 +243,9 @@ def _end_epoch(session: Session) -> None:
         round_while_training(session.net)
     if session.workers.rank:
         return
-    validation = evaluate(session.net, session.splits.validation)
+    with _diverging(session, progress.epoch):
+        validation = evaluate(session.net, session.splits.validation)
+        spread = with_spread(session.net, session.splits.validation, "validation")
     sparsifier = session.sparsifier
     progress.rows.append(
         {
@@ -244,7 +254,7 @@ def _end_epoch(session: Session) -> None:
             "train_loss": loss / samples,
             "train_accuracy": right / samples,
             **measured(session.net, validation),
-            **with_spread(session.net, session.splits.validation, "validation"),
+            **spread,
             "reached": sparsifier is None or sparsifier.frozen,
             "seconds": round(progress.seconds, 3),
         }
