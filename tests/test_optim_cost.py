@@ -1,5 +1,8 @@
 """cost="synops": rates are measured, connections of busy neurons go first, operations are counted one by one."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from optim_cases import saved_and_loaded, weights
@@ -214,3 +217,19 @@ def test_says_what_is_wrong_with_a_cost(options, message):
     net = nn.Linear(4, 2)
     with pytest.raises(ValueError, match=message):
         TargetDensity(torch.optim.Adam(bregma.param_groups(net)), 0.5, 10, **options)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_network_under_measurement_is_copied_without_its_listener(duplicate):
+    net = SpikingMLP(6, hidden=(5,), classes=2, recurrent=True)
+    optimizer = torch.optim.Adam(bregma.param_groups(net), lr=1e-2)
+    target = TargetDensity(optimizer, 0.5, 10, cost="synops", net=net)
+    x = torch.ones(4, 3, 6)
+    with SynOps(net) as ops:
+        twin = duplicate(net)
+        scores = net(x)
+        counted, rates = ops.total, target.rates.clone()
+        assert torch.equal(twin(x), scores)
+        twin(torch.zeros(4, 3, 6))
+    assert ops.total == counted > 0
+    assert torch.equal(target.rates, rates)

@@ -44,9 +44,9 @@ def watch(net: nn.Module, heard: Listener) -> list[RemovableHandle]:
     handles = []
     for module in net.modules():
         if isinstance(module, RecurrentLIF):
-            handles.append(module.register_forward_hook(_emitted(heard)))
+            handles.append(module.register_forward_hook(_Emitted(heard)))
         elif connects(module):
-            handles.append(module.register_forward_pre_hook(_received(heard)))
+            handles.append(module.register_forward_pre_hook(_Received(heard)))
     return handles
 
 
@@ -61,18 +61,28 @@ def connects(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, _ConvNd))
 
 
-def _received(heard: Listener) -> Callable[[Any, tuple[Tensor, ...]], None]:
-    def hook(module: nn.Linear | _ConvNd, inputs: tuple[Tensor, ...]) -> None:
-        heard(module, inputs[0].detach())
+class _Hook:
+    """Tells a listener. In a copy of the network, or one read back from a file, nobody listens."""
 
-    return hook
+    def __init__(self, heard: Listener) -> None:
+        self._heard = heard
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (_nobody,)
 
 
-def _emitted(heard: Listener) -> Callable[[Any, Any, tuple[Tensor, Tensor]], None]:
-    def hook(module: RecurrentLIF, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
-        heard(module.recurrent, output[0].detach())
+class _Received(_Hook):
+    def __call__(self, module: nn.Linear | _ConvNd, inputs: tuple[Tensor, ...]) -> None:
+        self._heard(module, inputs[0].detach())
 
-    return hook
+
+class _Emitted(_Hook):
+    def __call__(self, module: RecurrentLIF, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+        self._heard(module.recurrent, output[0].detach())
+
+
+def _nobody(module: nn.Linear | _ConvNd, x: Tensor) -> None:
+    """Hear nothing."""
 
 
 @contextmanager
