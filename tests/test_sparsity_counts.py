@@ -119,6 +119,13 @@ def test_footprints():
     assert sparse_footprint(net) == footprint(net) - 4 * 300 * 8 + 8 * (4 + 2) + 9
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+@pytest.mark.parametrize(("inputs", "outputs", "floats"), [(4, 0, 0), (0, 4, 4)])
+def test_footprints_of_layers_without_weights(inputs, outputs, floats):
+    layer = nn.Linear(inputs, outputs)
+    assert footprint(layer) == sparse_footprint(layer) == 4 * floats
+
+
 def test_as_neurobench_counts():
     pytest.importorskip("neurobench", exc_type=ImportError)
     pytest.importorskip("snntorch")

@@ -142,7 +142,7 @@ def _smallest(tensor: Tensor) -> int:
     dense = tensor.numel() * tensor.element_size()
     if tensor.dim() < 2:
         return dense
-    rows, columns = tensor.shape[0], tensor[0].numel()
+    rows, columns = tensor.shape[0], tensor.shape[1:].numel()
     entries = int(torch.count_nonzero(tensor))
     compressed = entries * (tensor.element_size() + _width(columns - 1)) + (rows + 1) * _width(entries)
     return min(dense, compressed)
