@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bregma.cli import main
+from bregma.cli import main, train
+from bregma.runs.folder import RunFolder
 
 PAPER = ["--method", "admm", "--admm.solver", "paper"]
 QUICK = ["--epochs", "1", "--hidden", "16", "--steps", "5"]
@@ -120,6 +121,18 @@ def test_data_lists_every_set(capsys):
     out = capsys.readouterr().out
     for name in ("digits", "mnist", "psmnist", "nmnist", "shd", "ssc"):
         assert name in out
+
+
+def test_folders_are_named_as_they_are(tmp_path, capsys):
+    """Brackets are no markup, and a command with blanks in it can be copied."""
+    (root := tmp_path / "my [old] data").mkdir()
+    (root / "shd_train.h5").write_bytes(b"no such file")
+    assert run("data", "--root", str(root)) == 0
+    assert f"folder of the data: {root}\n" in capsys.readouterr().out
+    assert run("data", "shd", "--root", str(root)) == 0
+    assert f"({root / 'shd_train.h5'})\n" in capsys.readouterr().out
+    assert train._conclude(RunFolder(root), None) == 130
+    assert f"go on with: bregma train --resume '{root}'\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ class Sweep(Experiment):
             page = write_sweep(folder)  # of what is there; takes a second, so an interrupt lets it finish
         _show(folder)
         if not done:
-            _console.print(f"stopped; go on with: bregma sweep --resume {folder.path}", soft_wrap=True)
+            command = shlex.join(["bregma", "sweep", "--resume", str(folder.path)])
+            _console.print(f"stopped; go on with: {command}", soft_wrap=True, markup=False)
             return 130
         print(page)
         return 0

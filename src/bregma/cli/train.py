@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -144,7 +145,8 @@ def _conclude(folder: RunFolder, summary: dict[str, Any] | None) -> int:
     from bregma.report import write_report
 
     if summary is None:
-        _console.print(f"stopped; go on with: bregma train --resume {folder.path}", soft_wrap=True)
+        command = shlex.join(["bregma", "train", "--resume", str(folder.path)])
+        _console.print(f"stopped; go on with: {command}", soft_wrap=True, markup=False)
         return 130
     report = write_report([folder])  # takes a second, so an interrupt lets it finish
     target, structure = summary["target_density"], folder.config().experiment.structure

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 
@@ -17,7 +18,7 @@ def show_all(console: Console, root: Path | None) -> None:
     for info in DATASETS.values():
         table.add_row(info.name, info.title, info.licence, _here(info, root))
     console.print(table)
-    console.print(f"\nfolder of the data: {root or default_root()}", soft_wrap=True)
+    console.print(f"\nfolder of the data: {root or default_root()}", soft_wrap=True, markup=False)
     console.print("more of one, and its files: bregma data NAME; to download: bregma data NAME --fetch", soft_wrap=True)
 
 
@@ -36,7 +37,8 @@ def show_one(console: Console, name: str, root: Path | None) -> None:
     ):
         console.print(f"[bold]{key:8}[/] {value}", soft_wrap=True)
     for state in verify(name, root):
-        console.print(f"[bold]{'file':8}[/] {state.name}: {state.state}{f' ({state.path})' if state.path else ''}")
+        where = f" ({escape(str(state.path))})" if state.path else ""
+        console.print(f"[bold]{'file':8}[/] {state.name}: {state.state}{where}", soft_wrap=True)
 
 
 def download(console: Console, name: str, root: Path | None) -> None:
