@@ -246,6 +246,12 @@ def test_the_command_repeats_the_experiment(experiment: Experiment, monkeypatch)
     assert seen == [experiment]
 
 
+def test_the_same_run_twice_is_no_second_seed(tmp_path):
+    runs = [make_run(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("again", 0), ("b", 1))]
+    assert "differ by their seed alone" not in Page(write_report(runs[:2], tmp_path / "page.html")).words
+    assert "1, 3 2 90.0 % ± 0.0 %" in Page(write_report(runs, tmp_path / "page.html")).words
+
+
 def test_bad_arguments(tmp_path):
     with pytest.raises(ValueError, match="at least one run"):
         write_report([])

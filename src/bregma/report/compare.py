@@ -123,12 +123,13 @@ def _link(result: Results, name: str, out: Path) -> str:
 
 def _means(results: Sequence[Results]) -> str:
     """Mean and spread of runs that differ by their seed alone; empty where there are none."""
-    groups: dict[object, list[int]] = {}
+    groups: dict[object, dict[int, int]] = {}  # of runs with the same seed, which are the same run, the first
     for k, result in enumerate(results):
         if result.summary:
-            groups.setdefault(dataclasses.replace(result.config.experiment, seed=0), []).append(k)
+            experiment = result.config.experiment
+            groups.setdefault(dataclasses.replace(experiment, seed=0), {}).setdefault(experiment.seed, k)
     rows = []
-    for members in groups.values():
+    for members in (list(group.values()) for group in groups.values()):
         if len(members) > 1:
             cells = [", ".join(str(k + 1) for k in members), str(len(members))]
             for name in ("test_accuracy", "density"):
