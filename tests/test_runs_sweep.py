@@ -121,6 +121,15 @@ def test_a_sweep_stopped_anywhere_equals_an_uninterrupted_one(tmp_path, stops):
         assert_same(everything(whole.run(row["run"])), everything(cut.run(row["run"])))
 
 
+def test_a_new_sweep_takes_over_runs_that_are_there(tmp_path):
+    folder, plan = SweepFolder(tmp_path / "sweep"), plan_of(methods=("gmp",), densities=(0.2,), seeds=1)
+    run_sweep(folder, plan)
+    (folder.path / "sweep.toml").unlink()
+    assert run_sweep(folder, plan)
+    assert folder.plan().points == plan.points
+    assert len(folder.rows()) == 1
+
+
 def test_the_learning_rate_is_chosen_on_validation_at_a_seed_of_its_own(tmp_path, monkeypatch):
     seen = []
     accuracy = {0.01: 0.5, 0.02: 0.9, 0.04: 0.7}

@@ -219,6 +219,8 @@ def run_sweep(
             else:
                 if summary is None:
                     return False
+        elif is_new and number == 1:  # a run that was there before the sweep
+            folder.create(plan)
         if observer:
             observer.end(summary)
         if should_stop():
