@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("flwr")
 
-from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -118,6 +118,39 @@ def test_lost_clients_are_left_out_and_counted():
     for ours, theirs in zip(strategy.solver.weights, solver.weights, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
     assert result.train_metrics_clientapp[1] == MetricRecord({"clients": 3, "left_out": 2, "samples": 32})
+
+
+class Spoilt(Here):
+    """The first client's replies are changed on their way."""
+
+    def __init__(self, spoil):
+        super().__init__(client_app(PLAN, mine), len(SHARES))
+        self._spoil = spoil
+
+    def send_and_receive(self, messages, *, timeout=None):
+        replies = super().send_and_receive(messages)
+        if replies and "arrays" in replies[0].content:
+            self._spoil(replies[0].content)
+        return replies
+
+
+def garbled(content):
+    for array in content["arrays"].values():
+        array.data = b"no array"
+
+
+def imaginary(content):
+    content["arrays"] = ArrayRecord({k: 1j * v for k, v in content["arrays"].to_torch_state_dict().items()})
+
+
+@pytest.mark.parametrize("spoil", [garbled, imaginary, lambda content: content.clear()])
+def test_a_client_that_sends_what_does_not_fit_is_left_out(spoil):
+    strategy = SumStatistics(PLAN)
+    result = strategy.start(Spoilt(spoil), strategy.initial_arrays(), num_rounds=PLAN.rounds)
+    for server_round in (1, PLAN.rounds):
+        assert result.train_metrics_clientapp[server_round] == MetricRecord(
+            {"clients": 4, "left_out": 1, "samples": sum(SHARES[1:])}
+        )
 
 
 def test_without_any_client():

@@ -112,10 +112,10 @@ class SumStatistics(Strategy):
         shapes = self._server.expected(phase)
         total, clients = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}, 0
         for reply in replies:
-            sums = {} if reply.has_error() else _tensors(reply.content["arrays"])
+            sums = _sums(reply)
             if {name: tensor.shape for name, tensor in sums.items()} != shapes:
                 continue
-            if not all(bool(torch.isfinite(tensor).all()) for tensor in sums.values()):
+            if not all(t.is_floating_point() and bool(t.isfinite().all()) for t in sums.values()):
                 continue
             clients += 1
             for name, tensor in sums.items():
@@ -168,6 +168,16 @@ def _record(tensors: dict[str, Tensor]) -> ArrayRecord:
 
 def _tensors(record: Any) -> dict[str, Tensor]:
     return dict(record.to_torch_state_dict())
+
+
+def _sums(reply: Message) -> dict[str, Tensor]:
+    """What a client sent, nothing if that is not to be read."""
+    if reply.has_error():
+        return {}
+    try:
+        return _tensors(reply.content["arrays"])
+    except Exception:  # numpy raises ValueError, EOFError, BadZipFile ... on broken bytes
+        return {}
 
 
 def _restored(plan: Plan, arrays: Any, iteration: int) -> ConsistentADMM:
