@@ -118,6 +118,16 @@ def test_a_sweep_of_one_method_is_compared_with_none(tmp_path):
     assert "±" not in " ".join(sweep_table(folder.plan(), folder.rows())[1][0])
 
 
+@pytest.mark.parametrize(("first", "parts"), [("adabreg", "neurons"), ("set", "connections")])
+def test_a_density_of_neurons_is_none_of_connections(tmp_path, first, parts):
+    folder = SweepFolder(tmp_path / "sweep")
+    base = recipe("digits", hidden=(8,), epochs=4, density=0.5, structure="neurons")
+    folder.create(plan := Plan(base, (first, "gmp"), (0.5,), seeds=1))
+    for name, _ in plan.runs(lambda point: None):
+        make_run(folder.path / name, method="adam", accuracy=0.9)
+    assert f" with 50 % of the {parts} 90.0 %" in Page(write_sweep(folder)).words
+
+
 def test_learning_rates_that_were_chosen_are_named(tmp_path):
     folder = made(tmp_path / "sweep", methods=("gmp",), seeds=1, rates=(0.01, 0.02), runs=0)
     for density in (0.5, 0.1):

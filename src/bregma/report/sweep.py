@@ -12,7 +12,7 @@ from bregma.report.curves import percent
 from bregma.report.report import duration, option_words
 from bregma.report.style import Drawing
 from bregma.report.sweep_figures import draw_sweep, in_order, name_of
-from bregma.runs.experiment import SWEPT, recipe
+from bregma.runs.experiment import STRUCTURED, SWEPT, recipe
 from bregma.runs.plan import Plan
 from bregma.runs.recommended import SWEEP_RECIPES
 from bregma.runs.sweep import Mean, SweepFolder, means
@@ -150,11 +150,11 @@ def _numbers(plan: Plan, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     found = means(rows)
     numbers = []
     method = in_order(plan.methods)[0]
+    by_neurons = plan.base.structure == "neurons" and method in STRUCTURED["structure"]
+    parts = "neurons" if by_neurons else "connections"
     own = sorted(share for name, share in found if name == method)
     for share in dict.fromkeys((own[-1], own[0])) if own and method != "adam" else ():
-        numbers.append(
-            (percent(found[method, share].mean), f"{name_of(method)} with {100 * share:g} % of the connections")
-        )
+        numbers.append((percent(found[method, share].mean), f"{name_of(method)} with {100 * share:g} % of the {parts}"))
     if ("adam", 1.0) in found:
         numbers.append((percent(found["adam", 1.0].mean), "the dense network"))
     numbers.append((str(len(rows)), f"runs done, of {len(plan.points) * plan.seeds}"))
