@@ -128,6 +128,20 @@ def test_a_density_of_neurons_is_none_of_connections(tmp_path, first, parts):
     assert f" with 50 % of the {parts} 90.0 %" in Page(write_sweep(folder)).words
 
 
+@pytest.mark.parametrize(
+    ("method", "densities", "said"),
+    [
+        ("adam", (), "dense (Adam), 1 seed of each"),
+        ("set", (0.1,), "SET at 1 density, 1 seed of each"),
+        ("set", (0.2, 0.1), "SET at 2 densities, 1 seed of each"),
+    ],
+)
+def test_the_page_begins_with_what_was_run(tmp_path, method, densities, said):
+    folder = SweepFolder(tmp_path / "sweep")
+    folder.create(Plan(recipe("digits"), (method,), densities, seeds=1))
+    assert said in Page(write_sweep(folder)).words
+
+
 def test_learning_rates_that_were_chosen_are_named(tmp_path):
     folder = made(tmp_path / "sweep", methods=("gmp",), seeds=1, rates=(0.01, 0.02), runs=0)
     for density in (0.5, 0.1):

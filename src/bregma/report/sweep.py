@@ -127,9 +127,10 @@ def _page(folder: SweepFolder, plan: Plan, rows: list[dict[str, Any]], drawings:
 def _lede(plan: Plan) -> str:
     names = [name_of(method) for method in in_order(plan.methods)]
     listed = ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
-    epochs, seeds = plan.base.epochs, plan.seeds
+    epochs, seeds, shares = plan.base.epochs, plan.seeds, len(plan.densities)
+    at = f" at {shares} densit{'ies' if shares > 1 else 'y'}" if shares else ""
     return (
-        f"{listed} at {len(plan.densities)} densities, {seeds} seed{'s' * (seeds > 1)} of each, "
+        f"{listed}{at}, {seeds} seed{'s' * (seeds > 1)} of each, "
         f"{epochs} epoch{'s' * (epochs > 1)}, {' → '.join(map(str, plan.base.hidden))} hidden neurons."
     )
 
