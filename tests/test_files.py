@@ -73,3 +73,13 @@ def test_two_fits_may_save_to_one_path(tmp_path, monkeypatch):
     assert not failed
     assert checkpoint.load(tmp_path / "run.pt", "same", small_solver()) == []
     assert os.listdir(tmp_path) == ["run.pt"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_file_has_the_permissions_that_new_files_have(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "file", "text")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
