@@ -2,7 +2,8 @@
 
 `python experiments/sparsity_bars.py` prints Markdown from results/sparsity.jsonl and trains nothing. Differences are in
 percentage points of test accuracy: `TargetDensity` less plain magnitude pruning, less the best of all baselines (its
-name in brackets), less the dense network. The spread beside a difference is the root of the mean of both variances
+name in brackets; gradual pruning counts twice, with its mask fixed when that of `TargetDensity` is, and early), less
+the dense network. The spread beside a difference is the root of the mean of both variances
 over the seeds; on `voices`, where each run tests other voices, runs are compared in pairs and it is the standard
 deviation of their differences. In the means `voices` stands for spoken digits and `speech`, the same recordings, is
 left out. Then, on the validation part, where the default is chosen, its allocation and that by ERK less the global one,
@@ -24,10 +25,10 @@ IN_MEAN = ("row", "voices", "permuted", "nmnist-sim")
 BASELINES = [
     name
     for name, (make, options) in METHODS.items()
-    if make and make.__module__.startswith("bregma.optim.baselines") and not {"structure", "ramp_end"} & set(options)
+    if make and make.__module__.startswith("bregma.optim.baselines") and "structure" not in options
 ]
-#: The same, those that fix their mask earlier in their place.
-EARLY = [f"{name}-early" if f"{name}-early" in METHODS else name for name in BASELINES]
+#: Without those that fix their mask later.
+EARLY = [name for name in BASELINES if f"{name}-early" not in BASELINES]
 #: Accuracy in per cent by seed of each task, method and density.
 Cells = dict[tuple[str, str, float], dict[int, float]]
 
@@ -113,7 +114,7 @@ def main() -> None:
     every = list({json.dumps(row["setting"]): row for row in read}.values())  # what was trained anew counts once
     rows = [row for row in every if is_final(row["setting"], every)]
     found, validation = cells(rows), cells(rows, "validation")
-    differences(found, "TargetDensity less magnitude pruning", "target", ["magnitude"])
+    differences(found, "TargetDensity less magnitude pruning", "target", ["magnitude", "magnitude-early"])
     differences(found, "TargetDensity less the best baseline", "target", BASELINES)
     differences(found, "TargetDensity less the dense network", "target", ["dense"])
     differences(found, "All masks fixed after 0.75 of the steps: less the best baseline", "target-early", EARLY)
