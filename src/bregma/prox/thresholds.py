@@ -47,7 +47,7 @@ def cubic_ramp(progress: float, density: float) -> float:
 
 
 def ramp_end(density: float) -> float:
-    """Return after which share of the steps a mask is best fixed: 0.9 at a density of 0.1 or more, 0.75 at 0.02 or less.
+    """Return after which share of the steps a mask is best fixed: 0.9 at densities from 0.1 on, 0.75 at 0.02 and less.
 
     Between these it follows the logarithm of the density. The later, the lower the learning rate at which connections
     are chosen; the fewer they are, the more steps they need together after that. Measured, not derived.
