@@ -64,6 +64,8 @@ TASKS: dict[str, dict[str, Any]] = {
 TASKS["voices"] = {**TASKS["speech"], "data": "shd_synth", "sizes": (1080, 360, 360)}
 #: `permuted-long`: twice the epochs of `permuted`.
 TASKS["permuted-long"] = {**TASKS["permuted"], "epochs": 20}
+#: `permuted-wide`: twice the neurons, 18,688 weights instead of 5,248.
+TASKS["permuted-wide"] = {**TASKS["permuted"], "network": {**TASKS["permuted"]["network"], "hidden": [128]}}
 
 
 def samples(dataset: FrameDataset, count: int) -> tuple[Tensor, Tensor]:
