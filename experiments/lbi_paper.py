@@ -7,8 +7,9 @@ all its settings; what is there already is not run again, so an interrupted stud
 The networks are those of DelRec (arXiv 2509.24852) with narrower layers, trained as there: delays with a learning rate
 of their own, a spread that shrinks, AdamW with weight decay as the baseline. AdaBreg starts dense and anchored, its
 penalty on the weight matrices alone, at the learning rate of the baseline. That rate is the one with the best
-validation loss of Adam (tuning seed 100). A run is measured at equal marks; the best mark is the one with the best
-validation accuracy, and its weights are tested once, delays rounded, on samples never used for a choice.
+validation loss of Adam (tuning seed 100); the grid goes on while the best is at its edge. A run is measured at equal
+marks; the best mark is the one with the best validation accuracy, and its weights are tested once, delays rounded, on
+samples never used for a choice.
 """
 
 import argparse
@@ -244,10 +245,19 @@ class Study:
         return row
 
     def rate(self, name: str) -> float:
-        """Learning rate of the lowest validation loss of Adam with the tuning seed."""
-        name = LONG.get(name, name)
-        rows = {lr: self.row(name, "adam", 0.0, lr, "onecycle", TUNING_SEED) for lr in RATES}
-        return min(rows, key=lambda lr: rows[lr]["curve"][-1]["loss"] if not rows[lr]["diverged"] else math.inf)
+        """Learning rate of the lowest validation loss of Adam with the tuning seed, at no edge of the grid."""
+        name, rates, losses = LONG.get(name, name), list(RATES), {}
+        while True:
+            for lr in rates:
+                row = self.row(name, "adam", 0.0, lr, "onecycle", TUNING_SEED)
+                losses[lr] = math.inf if row["diverged"] else row["curve"][-1]["loss"]
+            best = min(losses, key=lambda lr: losses[lr])
+            if best == rates[0]:
+                rates.insert(0, best / 2)
+            elif best == rates[-1]:
+                rates.append(best * 2)
+            else:
+                return best
 
 
 def main() -> None:
