@@ -214,6 +214,13 @@ def graph_of(*nodes, extra=(), type_check=True):
 WEIGHT = np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)
 
 
+def test_nodes_that_would_have_one_name_are_refused():
+    nodes = {"input": nir.Input({"input": np.array([2])}), "a.b": nir.Linear(WEIGHT), "a_b": nir.Linear(WEIGHT)}
+    nodes |= {"output": nir.Output({"output": np.array([2])})}
+    with pytest.raises(ValueError, match="a_b: another node would be called a_b too"):
+        from_nir(nir.NIRGraph(nodes, list(itertools.pairwise(nodes))))
+
+
 @pytest.mark.parametrize(
     ("graph", "words"),
     [
