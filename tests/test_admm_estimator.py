@@ -280,6 +280,7 @@ def test_integers_of_numpy_are_integers(tmp_path, solver):
     [
         (np.zeros((3, 4)), [0, 1, 0, 1], r"X must be time-major \(T, B, n\) without an empty axis, got shape \(3, 4\)"),
         (np.full((3, 4, 2), np.nan), [0, 1, 0, 1], "X must be finite"),
+        (np.full((3, 4, 2), -1e39), [0, 1, 0, 1], r"X must be finite in float32, got 1e\+39"),
         (np.zeros((3, 4, 2)), [0, 1, 0], r"y must hold one label for each of 4 samples, got shape \(3,\)"),
         (np.zeros((3, 4, 2)), [1, 1, 1, 1], r"y must hold at least two classes, got \[1\]"),
     ],

@@ -67,6 +67,22 @@ def test_connections_stay_after_the_ramp(every):
     assert all(torch.equal(mask, masks[9]) for mask in masks[9:])
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_weight_that_is_still_zero_is_a_connection_while_the_density_falls(every):
+    """What a neuron says that was silent at first, and is heard by others through recurrent weights."""
+    generator = torch.Generator().manual_seed(0)
+    steps, weight = Steps(0.9, 20, every, [(6, 8)], readout=4), torch.randn(6, 8, generator=generator)
+    weight[:, 7] = 0.0
+    hidden = steps.start([weight])
+    for k in range(20):
+        move = torch.randn(6, 8, generator=generator)
+        move[:, 7] *= k > 4
+        hidden = steps.stepped(hidden, [move], 0.2, k)
+        if k in (4, 7):
+            assert bool(hidden.weights[0][:, 7].any()) == (k == 7)
+    assert int(hidden.weights[0].count_nonzero()) == keep_count(52, 0.9) - 4
+
+
 def test_a_density_of_one_changes_nothing():
     generator = torch.Generator().manual_seed(0)
     weight, move = torch.randn(6, 8, generator=generator), torch.randn(6, 8, generator=generator)

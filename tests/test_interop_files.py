@@ -1,6 +1,7 @@
 """Networks as files of other tools: what is read back, or run by the tool itself, computes the same."""
 
 import json
+import runpy
 import subprocess
 import sys
 from collections import OrderedDict
@@ -49,6 +50,28 @@ def test_a_state_file_is_the_network(name, dtype, tmp_path):
     x = 4 * frames(9, 4, *shape).to(dtype)
     assert torch.equal(back(x), net(x))
     assert [p.requires_grad for p in back.parameters()] == [p.requires_grad for p in net.parameters()]
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(2, 2, (1, 3), padding="same", dilation=(1, 2), groups=2),
+        nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False),
+        nn.AvgPool2d(2, divisor_override=3),
+        nn.Flatten(2),
+        nn.BatchNorm2d(2, affine=False, momentum=None),
+        nn.BatchNorm2d(2, eps=0.1, track_running_stats=False),
+    ],
+    ids=repr,
+)
+def test_a_state_file_has_all_settings_of_a_layer(layer, tmp_path):
+    net = SpikingSequential(layer, LIF())
+    write_state(net, tmp_path / "net.safetensors")
+    back = read_state(tmp_path / "net.safetensors").train(net.training)
+    assert repr(back) == repr(net)
+    x = 4 * frames(9, 4, 2, 6, 6)
+    assert torch.equal(layer(x[0]), back[0](x[0]))
 
 
 def test_a_broken_state_file_is_one_line(tmp_path):
@@ -125,6 +148,20 @@ def test_export_snntorch_runs_without_us(finished, splits, tmp_path):
     words = [sys.executable, "-c", RUN_ALONE, str(finished.path / "snntorch"), str(tmp_path / "given.safetensors")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
     assert float(done.stdout) < 1e-5
+
+
+def test_snntorch_has_all_settings_of_convolutions_and_pools(tmp_path):
+    pytest.importorskip("snntorch")
+    from bregma.interop.snntorch_files import write_snntorch
+
+    pool = nn.AvgPool2d(3, 2, padding=1, ceil_mode=True, count_include_pad=False, divisor_override=2)
+    layers = {"conv": nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), "pool": pool, "neurons": LIF(decay=0.5)}
+    net, x = SpikingSequential(OrderedDict(layers), score="sum"), 4 * frames(9, 4, 2, 6, 6)
+    write_snntorch(net, tmp_path)
+    made = runpy.run_path(str(tmp_path / "network.py"))
+    peer = made["load"]()
+    assert repr(peer[:2]) == repr(nn.Sequential(OrderedDict(list(layers.items())[:2])))
+    assert torch.equal(peer[1](x[0]), pool(x[0]))
 
 
 def test_what_snntorch_alone_cannot_hold_is_named(tmp_path):

@@ -214,6 +214,22 @@ def graph_of(*nodes, extra=(), type_check=True):
 WEIGHT = np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_convolutions_of_any_dtype_go_to_nir(dtype, bias):
+    net = SpikingSequential(nn.Conv2d(2, 3, 3, padding=(2, 0), bias=bias), LIF(reset="zero")).to(dtype)
+    x = 4 * frames(5, 2, 2, 4, 4).to(dtype)
+    back = from_nir(to_nir(net, frame_shape=(2, 4, 4))).to(dtype)
+    assert torch.equal(back(x), net(x))
+
+
+def test_nodes_that_would_have_one_name_are_refused():
+    nodes = {"input": nir.Input({"input": np.array([2])}), "a.b": nir.Linear(WEIGHT), "a_b": nir.Linear(WEIGHT)}
+    nodes |= {"output": nir.Output({"output": np.array([2])})}
+    with pytest.raises(ValueError, match="a_b: another node would be called a_b too"):
+        from_nir(nir.NIRGraph(nodes, list(itertools.pairwise(nodes))))
+
+
 @pytest.mark.parametrize(
     ("graph", "words"),
     [

@@ -1,6 +1,7 @@
 """Networks that go to snnTorch and come back: the same spikes, or one line that says why not."""
 
 import dataclasses
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -319,3 +320,9 @@ def test_a_surrogate_unknown_here_is_borrowed():
     peer.zero_grad()
     peer(x[0])[0].sum().backward()
     torch.testing.assert_close(mine, peer[0].weight.grad)
+
+
+def test_layers_that_would_have_one_name_are_refused():
+    inner = nn.Sequential(OrderedDict(b=nn.Linear(2, 2)))
+    with pytest.raises(ValueError, match="a_b: another layer would be called a_b too"):
+        from_snntorch(nn.Sequential(OrderedDict(a=inner, a_b=nn.Linear(2, 2))))

@@ -92,6 +92,19 @@ def test_rates_are_the_running_mean_of_a_sample_in_training_mode_only():
     assert torch.equal(before, listener.rates)
 
 
+@pytest.mark.parametrize("first", [0.0, 0.4])
+def test_goes_on_from_the_rates_alone_after_silence_too(first):
+    """A layer that has heard nothing but silence is in a state like one that has heard nothing."""
+    net = nn.Linear(6, 3)
+    listener = PresynapticRates(net, [net.weight])
+    net(frames() * first)
+    saved, other = listener.rates.clone(), PresynapticRates(net, [net.weight])
+    other.load(saved)
+    net(frames(seed=1))
+    assert torch.equal(listener.rates, other.rates)
+    assert listener.rates.any()
+
+
 def test_channels_share_a_rate():
     conv = nn.Conv2d(2, 3, 1)
     listener = PresynapticRates(conv, [conv.weight])

@@ -90,6 +90,36 @@ def test_groups_added_later_keep_their_lam():
     assert optimizer.param_groups[-1]["lam"] == 0.7
 
 
+def test_the_controller_does_not_see_groups_added_later():
+    p, q = (torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    optimizer = AdaBreg([p], lam=0.1)
+    plan = schedule.LamController(optimizer, 0.5, every=1)
+    optimizer.add_param_group({"params": [q], "lam": 0.7})
+    with torch.no_grad():
+        p[0] = 0.0
+    assert plan.measure() == 0.5
+    plan.step()
+    assert optimizer.param_groups[-1]["lam"] == 0.7
+
+
+def test_a_state_of_other_groups_changes_nothing():
+    _, optimizer = build()
+    plan = schedule.WarmUpLam(optimizer, 10)
+    one = AdaBreg([torch.nn.Parameter(torch.ones(2))], lam=0.3)
+    state = schedule.WarmUpLam(one, 10).state_dict() | {"last_step": 5}
+    with pytest.raises(ValueError, match="state_dict must be of 2 groups, got one of 1"):
+        plan.load_state_dict(state)
+    assert (plan.last_step, plan.get_last_lam()) == (0, [0.0, 0.0])
+
+
+@pytest.mark.parametrize("factor", [-1.0, float("nan")])
+def test_a_lam_below_zero_is_refused_when_it_is_set(factor):
+    _, optimizer = build()
+    plan = schedule.LambdaLam(optimizer, lambda step: factor if step else 1.0)
+    with pytest.raises(ValueError, match="factor must be >= 0"):
+        plan.step()
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -129,6 +129,35 @@ def test_steps_that_a_gradient_scaler_skips_do_not_count():
     assert density(net) == pytest.approx(0.2, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda optimizer: TargetDensity(optimizer, 0.3, 20, l1=0.05),
+        lambda optimizer: baselines.L1Pruning(optimizer, 0.3, 20, lam=0.05),
+        lambda optimizer: baselines.STR(optimizer, 0.3, 20, start=-3.0),
+    ],
+)
+@pytest.mark.parametrize("unit", ["scaled", "ascending"])
+def test_gradients_may_be_scaled_or_ascended(method, unit):
+    """A fused optimiser takes the scale of a gradient scaler out itself, after the sparsifier saw the gradients."""
+
+    def trained(scale, sign, **options):
+        net = network()
+        optimizer = torch.optim.Adam(param_groups(net), lr=0.01, **options)
+        method(optimizer)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale > 1)
+        for _ in range(12):
+            optimizer.zero_grad()
+            scaler.scale(sign * loss_of(net)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        return weights(net)
+
+    plain = trained(1.0, 1.0, fused=True)
+    other = trained(1024.0, 1.0, fused=True) if unit == "scaled" else trained(1.0, -1.0, fused=True, maximize=True)
+    torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)
+
+
 def test_diverged_training_is_named():
     net, optimizer, _ = both(every=1)
     for p in net.parameters():

@@ -14,6 +14,8 @@ from bregma.dynamics.memory import available_bytes
 Layout = Literal["time-major", "batch-major"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
+_LARGEST = torch.finfo(torch.float32).max
+
 
 def whole(name: str, value: Any, least: int) -> int:
     """An integer of any library as one of Python.
@@ -53,7 +55,7 @@ def as_frames(frames: Any, layout: Layout, dtype: torch.dtype | None = torch.flo
 
     Raises:
         TypeError: no real numbers.
-        ValueError: not three-dimensional, empty, or not finite; unknown layout.
+        ValueError: not three-dimensional, empty, or not finite in float32; unknown layout.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
@@ -67,6 +69,8 @@ def as_frames(frames: Any, layout: Layout, dtype: torch.dtype | None = torch.flo
     x = x if dtype is None else x.to(dtype).contiguous()
     if not bool(x.isfinite().all()):
         raise ValueError("X must be finite, got NaN or infinity")
+    if x.dtype == torch.float64 and (largest := max(map(abs, map(float, x.aminmax())))) > _LARGEST:
+        raise ValueError(f"X must be finite in float32, got {largest:g}")
     return x
 
 

@@ -230,7 +230,7 @@ class ConsistentADMM(TrueNetwork):
 
     def _masks(self) -> list[Tensor] | None:
         """Which hidden connections exist; None: all."""
-        return self._steps.existing(self.weights[:-1], self.iteration)
+        return self._steps.existing(self._hidden, self.iteration)
 
     def _started(self) -> None:
         self._put(self._steps.start(self.weights[:-1]))

@@ -79,11 +79,17 @@ class Steps:
         scaled = [v * (float(v.norm()) / float(w.norm())) for v, w in zip(weights, sparse, strict=True)]
         return Hidden(self._thresholded(scaled, self._density), scaled)  # survivors have the norm of all
 
-    def existing(self, weights: Sequence[Tensor], iteration: int) -> list[Tensor] | None:
-        """Which connections there are before an iteration; None: all, as until the first choice of a schedule."""
-        if self._density in (None, 1) or (self._iterations and iteration < min(self._every, self._last)):
-            return None  # recurrent weights are zero in the beginning, and there
-        return [w != 0 for w in weights]
+    def existing(self, hidden: Hidden, iteration: int) -> list[Tensor] | None:
+        """Which connections there are before an iteration; None: all.
+
+        While the density falls, those whose weight is their dual. Recurrent weights start at zero, and stay there as
+        long as the neuron that they come from is silent; they are no less connections for that.
+        """
+        if self._density in (None, 1):
+            return None
+        if iteration < self._last:
+            return [w == v for w, v in zip(hidden.weights, hidden.duals, strict=True)]
+        return [w != 0 for w in hidden.weights]
 
     def stepped(self, hidden: Hidden, moves: Sequence[Tensor], share: float, iteration: int) -> Hidden:
         """Weights and duals moved by a share of the weights' norm; nothing is changed in place."""
@@ -93,7 +99,7 @@ class Steps:
             duals = [_moved(v, w, m, share) for v, w, m in zip(hidden.duals, hidden.weights, moves, strict=True)]
             return Hidden(self._thresholded(duals, self._density), duals)
         # Measured: what cut connections would do alone brings back the wrong ones while the density falls.
-        masks = self.existing(hidden.weights, iteration) or [torch.ones_like(m, dtype=torch.bool) for m in moves]
+        masks = self.existing(hidden, iteration) or [torch.ones_like(m, dtype=torch.bool) for m in moves]
         moves = [move * mask for move, mask in zip(moves, masks, strict=True)]
         weights = [_moved(w, w, move, share) for w, move in zip(hidden.weights, moves, strict=True)]
         done = iteration + 1

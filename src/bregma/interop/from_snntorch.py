@@ -35,6 +35,8 @@ def read_layers(net: nn.Module, order: Sequence[str] | None, share: bool, snn: A
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index, (name, module) in enumerate(named):
         key = name.replace(".", "_")
+        if key in layers:
+            raise ValueError(f"{name}: another layer would be called {key} too, as dots become _")
         if type(module) in (snn.Leaky, snn.RLeaky):
             _check(name, module, share, snn)
             if index == len(named) - 1 and type(module) is snn.Leaky and module.reset_mechanism == "none":

@@ -26,6 +26,8 @@ def read_graph(graph: Any, dt: float, nir: Any) -> Layers:
     layers: Layers = OrderedDict()
     for step in chain_of(graph, nir):
         node, key = step.node, step.key
+        if key in layers:
+            raise ValueError(f"{step.name}: another node would be called {key} too, as dots become _")
         if isinstance(node, nir.Affine | nir.Linear):
             layers[key] = _dense(step)
         elif isinstance(node, nir.Conv2d):

@@ -228,7 +228,7 @@ def _output_shape(name: str, module: nn.Module, shape: Shape) -> Shape:
         raise ValueError(f"{name}: {type(module).__name__} takes frames (channels, height, width), got {shape}")
     twin = module
     if isinstance(module, nn.Conv2d):
-        twin = copy.deepcopy(module).to("meta")
+        twin = copy.deepcopy(module).to("meta", torch.float32)
     try:
         return tuple(twin(torch.empty(1, *shape, device="meta")).shape[1:])
     except RuntimeError as error:

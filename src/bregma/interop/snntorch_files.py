@@ -13,6 +13,7 @@ from bregma.files import write_bytes, write_text
 from bregma.interop.chain import Network, as_sequential
 from bregma.interop.libraries import library
 from bregma.interop.snntorch import to_snntorch
+from bregma.interop.state import settings_of
 from bregma.interop.surrogates import from_step
 from bregma.nn import Score
 
@@ -85,8 +86,9 @@ def _line(name: str, module: Any, snn: Any) -> str:
     """The call that makes a module of the same shape."""
     if not name.isidentifier():
         raise ValueError(f"{name}: a layer must be called by a Python name to be written as one")
-    if isinstance(module, nn.Linear):
-        return f"nn.Linear({module.in_features}, {module.out_features}, bias={module.bias is not None})"
+    if type(module) in (nn.Linear, nn.Conv2d, nn.AvgPool2d):  # the latter two do not print all they are made of
+        settings = ", ".join(f"{key}={value!r}" for key, value in settings_of(module).items())
+        return f"nn.{type(module).__name__}({settings})"
     if not isinstance(module, snn.SpikingNeuron):
         return f"nn.{module!r}"
     options = {

@@ -26,16 +26,19 @@ from bregma.nn import LIF, DelayedRecurrentLIF, Readout, RecurrentLIF, SpikeLine
 
 _FORMAT = "bregma network 1"
 _NEURON = ("reset", "strict", "detach_reset")
+_CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+_NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
+_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
 #: The settings of each type of layer that its tensors do not tell.
 _SETTINGS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features"),
     SpikeLinear: ("in_features", "out_features"),
-    nn.Conv2d: ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
-    nn.BatchNorm1d: ("num_features", "eps"),
-    nn.BatchNorm2d: ("num_features", "eps"),
-    nn.AvgPool2d: ("kernel_size", "stride", "padding", "divisor_override"),
-    nn.Flatten: (),
+    nn.Conv2d: _CONV,
+    nn.BatchNorm1d: _NORM,
+    nn.BatchNorm2d: _NORM,
+    nn.AvgPool2d: _POOL,
+    nn.Flatten: ("start_dim", "end_dim"),
     LIF: _NEURON,
     RecurrentLIF: _NEURON,
     DelayedRecurrentLIF: (*_NEURON, "max_delay", "dropout"),
@@ -96,10 +99,7 @@ def read_state(path: str | Path) -> SpikingSequential:
 def _described(name: str, module: nn.Module) -> dict[str, Any]:
     if type(module) not in _SETTINGS:
         raise TypeError(f"{name}: {type(module).__name__} is not a layer that this format knows")
-    entry: dict[str, Any] = {"name": name, "type": type(module).__name__}
-    entry |= {field: getattr(module, field) for field in _SETTINGS[type(module)]}
-    if isinstance(module, nn.Linear | nn.Conv2d):
-        entry["bias"] = module.bias is not None
+    entry: dict[str, Any] = {"name": name, "type": type(module).__name__, **settings_of(module)}
     if isinstance(module, LIF):
         kind = type(module.surrogate).__name__
         if kind not in _SURROGATES:
@@ -108,6 +108,17 @@ def _described(name: str, module: nn.Module) -> dict[str, Any]:
     if isinstance(module, DelayedRecurrentLIF):
         entry["learn_spread"] = module.p_spread is not None
     return entry
+
+
+def settings_of(module: nn.Module) -> dict[str, Any]:
+    """The arguments that make a layer of the same shape, of a type that this format knows; not its tensors.
+
+    Example:
+        >>> settings_of(nn.Linear(4, 3))
+        {'in_features': 4, 'out_features': 3, 'bias': True}
+    """
+    settings = {field: getattr(module, field) for field in _SETTINGS[type(module)]}
+    return {**settings, "bias": module.bias is not None} if isinstance(module, nn.Linear | nn.Conv2d) else settings
 
 
 def _built(entry: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:

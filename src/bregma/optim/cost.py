@@ -31,7 +31,7 @@ class PresynapticRates:
         weights: its weight tensors.
 
     Attributes:
-        rates: flat, float32; zeros before the first pass.
+        rates: flat, float32; zeros before the first spike, from which on the mean runs.
 
     Raises:
         ValueError: a weight tensor that no dense layer, convolution of one group or recurrent layer of the network
@@ -59,7 +59,7 @@ class PresynapticRates:
         self._sizes = [w.shape[1] for w in weights]
         self._shapes = [w.shape for w in weights]
         self.rates = torch.zeros(sum(self._sizes), device=weights[0].device)
-        self._heard = [False] * len(weights)
+        self._note()
         self._handles = watch(net, self._hear)
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class PresynapticRates:
         """Go on from ``rates`` of another time, listening again."""
         self._handles = self._handles or watch(self._net, self._hear)
         self.rates = rates.to(self.rates.device, copy=True)
-        self._heard = [bool(part.any()) for part in self.rates.split(self._sizes)]
+        self._note()
 
     def weighting(self) -> Tensor:
         r"""Return :math:`1 / \sqrt{r_j + 0.02}` for every weight, j its presynaptic neuron; flat.
@@ -87,6 +87,10 @@ class PresynapticRates:
         ]
         return torch.cat([part.flatten() for part in shaped])
 
+    def _note(self) -> None:
+        """Note which layers have heard a spike: the rates alone say so, which a state holds."""
+        self._heard = [bool(part.any()) for part in self.rates.split(self._sizes)]
+
     @torch.no_grad()
     def _hear(self, module: nn.Linear | _ConvNd, x: Tensor) -> None:
         i = self._index.get(id(module.weight))
@@ -97,4 +101,4 @@ class PresynapticRates:
         active = rows.ne(0).to(self.rates.dtype).movedim(1, -1).flatten(0, -2).mean(0)
         rate = self.rates.split(self._sizes)[i]
         rate.lerp_(active, NEW if self._heard[i] else 1.0)
-        self._heard[i] = True
+        self._heard[i] = self._heard[i] or bool(rate.any())

@@ -64,10 +64,13 @@ class LamScheduler:
         """Go on from a `state_dict`.
 
         Raises:
-            ValueError: a state of another schedule.
+            ValueError: a state of another schedule, or of another number of groups.
         """
         if set(state_dict) != set(self.state_dict()):
             raise ValueError(f"state_dict must hold {', '.join(self.state_dict())}, got {', '.join(state_dict)}")
+        if len(state_dict["base_lams"]) != len(self.base_lams):
+            theirs = f"{len(self.base_lams)} groups, got one of {len(state_dict['base_lams'])}"
+            raise ValueError(f"state_dict must be of {theirs}")
         self.__dict__.update(state_dict)
         self._set(self.factor())
 
@@ -118,7 +121,9 @@ class LambdaLam(LamScheduler):
 
     def factor(self) -> float:
         """Return the function at the present step."""
-        return self._factor(self.last_step)
+        factor = float(self._factor(self.last_step))
+        checks.number("factor", factor, low=0.0)
+        return factor
 
 
 class WarmUpLam(LamScheduler):
@@ -210,6 +215,6 @@ class LamController(LamScheduler):
 
     def measure(self) -> float:
         """Return the density of the weights under control."""
-        groups = zip(self.optimizer.param_groups, self.base_lams, strict=True)
+        groups = zip(self.optimizer.param_groups, self.base_lams, strict=False)  # later groups are not seen
         weights = [p for group, base in groups if base for p in group["params"]]
         return float(sum(int(torch.count_nonzero(p)) for p in weights) / sum(p.numel() for p in weights))

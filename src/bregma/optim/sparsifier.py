@@ -14,7 +14,7 @@ from bregma.nn.populations import Population
 from bregma.optim import checks
 from bregma.optim.arrangement import build
 from bregma.optim.carry import Moves, carry_over
-from bregma.optim.thinned import beta2_of, keep_, weights_of, widest
+from bregma.optim.thinned import beta2_of, gradient_unit, keep_, weights_of, widest
 from bregma.prox import maps, thresholds
 
 _LASTING = ("step_count", "freeze_step", "target", "mask")  # of the state of every method
@@ -258,7 +258,7 @@ class Sparsifier:
         """Until the mask is final, add the gradients of ``strength`` times the L1 norm of the weights, in place."""
         for w in self.weights if strength and self.step_count <= self.freeze_step else ():
             if w.grad is not None:
-                w.grad.add_(w.sign(), alpha=strength)
+                w.grad.add_(w.sign(), alpha=strength * gradient_unit(self.optimizer, w))
 
     def mask_gradients(self) -> None:
         """Set the gradients of pruned weights to exactly zero, in place."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -47,5 +49,19 @@ def widest(weights: list[Tensor]) -> torch.dtype:
 
 def beta2_of(optimizer: Optimizer, w: Tensor) -> float:
     """Return the decay of the second moment of a weight."""
-    group = next(group for group in optimizer.param_groups if any(p is w for p in group["params"]))
-    return float(group["betas"][1])
+    return float(_group_of(optimizer, w)["betas"][1])
+
+
+def gradient_unit(optimizer: Optimizer, w: Tensor) -> float:
+    """Return what a gradient of 1 of the loss is in ``w.grad``: negative if the optimiser ascends, else 1.
+
+    Times the scale that a gradient scaler leaves to a fused optimiser to take out.
+    """
+    scale = getattr(optimizer, "grad_scale", None)
+    sign = -1.0 if _group_of(optimizer, w).get("maximize") else 1.0
+    return sign if scale is None else sign * float(scale)
+
+
+def _group_of(optimizer: Optimizer, w: Tensor) -> dict[str, Any]:
+    group: dict[str, Any] = next(g for g in optimizer.param_groups if any(p is w for p in g["params"]))
+    return group

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from bregma.optim import checks
 from bregma.optim.sparsifier import Sparsifier
+from bregma.optim.thinned import gradient_unit
 from bregma.prox import maps
 
 
@@ -83,7 +84,8 @@ class STR(Sparsifier):
         if self.dual is None:
             self.dual = self._gathered()
         slope = torch.sigmoid(self.s) * torch.sigmoid(-self.s)
-        pulls = [-(w.grad * w.sign()).sum() if w.grad is not None else self.s.new_zeros(()) for w in self.weights]
+        pulls = [self.s.new_zeros(()) if w.grad is None else -(w.grad * w.sign()).sum() for w in self.weights]
+        pulls = [pull / gradient_unit(self.optimizer, w) for pull, w in zip(pulls, self.weights, strict=True)]
         self.mask_gradients()
         for w, dual in zip(self.weights, self._views(self.dual), strict=True):
             w.copy_(dual)
