@@ -113,7 +113,7 @@ class Session:
     def _load_generators(self, states: torch.Tensor) -> None:
         """Take the own one; if there were not as many workers, that of the first."""
         if states.ndim == 2:
-            states = states[self.workers.rank if len(states) == self.workers.size else 0]
+            states = states[self.workers.rank if len(states) == self.workers.size else 0].clone()  # torch wants a whole
         torch.set_rng_state(states)
 
     def totals(self) -> tuple[float, int]:
