@@ -132,3 +132,18 @@ def test_an_iteration_that_fails_midway_leaves_the_weights_to_go_on_from(monkeyp
     assert all(map(np.array_equal, model.weights_, weights))
     assert model.partial_fit(X, y).n_iter_ == 7
     assert model._running.solver is not broken
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"classes": 5}, ValueError, r"classes must be a list of labels, got shape \(\)"),
+        ({"classes": ["a", None, 3]}, TypeError, "classes must hold labels that can be sorted, got"),
+        ({"y": [None, "a"]}, TypeError, "y must hold labels that can be sorted, got"),
+        ({"X": np.full((4, 2, 3), "a")}, TypeError, "X must hold real numbers, got <U1"),
+    ],
+)
+def test_labels_and_frames_of_the_wrong_kind_are_named(given, kind, message):
+    model = bregma.ADMMClassifier(**TINY)
+    with pytest.raises(kind, match=message):
+        model.partial_fit(**{"X": np.ones((4, 2, 3)), "y": [0, 1]} | given)

@@ -152,6 +152,13 @@ def test_folders_are_named_as_they_are(tmp_path, capsys):
             "density has no meaning for the method admm with the solver paper",
         ),
         (["train", "--method", "admm", "--density", "0.0001", "--out", "{tmp}/thin"], "density must be >= 0.01"),
+        (["train", "--weight-decay", "0.1"], "weight_decay has no meaning for the method adabreg without a density"),
+        (
+            ["train", "--method", "adam", "--lam", "0.1"],
+            "lam has no meaning for the method adam, got 0.1; leave it out",
+        ),
+        (["train", *PAPER, "--recurrent"], "recurrent has no meaning for the method admm with the solver paper"),
+        (["sweep", "--delay-lr", "0.1"], "delay_lr has no meaning for the network mlp, got 0.1; leave it out"),
         (["train", "--init-density", "1.5"], "init_density must be in (0, 1], got 1.5"),
         (["train", "--data", "nothing"], "data must be one of digits"),
         (["train", "--data", "shd", "--root", "{tmp}"], "shd_train.h5"),

@@ -1,14 +1,18 @@
 """Files are replaced in one step, and errors name the path that was given."""
 
+import errno
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 import bregma
 from bregma.admm import ADMM, checkpoint
-from bregma.files import write_bytes, write_text
+from bregma.files import locked, write_bytes, write_text
 from bregma.nn import SpikingMLP
 
 
@@ -73,6 +77,57 @@ def test_two_fits_may_save_to_one_path(tmp_path, monkeypatch):
     assert not failed
     assert checkpoint.load(tmp_path / "run.pt", "same", small_solver()) == []
     assert os.listdir(tmp_path) == ["run.pt"]
+
+
+def test_a_symbolic_link_stays_and_its_file_is_replaced(tmp_path):
+    (there := tmp_path / "there").mkdir()
+    (there / "file").write_text("old")
+    (tmp_path / "link").symlink_to(Path("there", "file"))
+    (tmp_path / "new").symlink_to(there / "not yet")
+    write_text(tmp_path / "link", "text")
+    write_text(tmp_path / "new", "text")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "new").is_symlink()
+    assert {path.name: path.read_text() for path in there.iterdir()} == {"file": "text", "not yet": "text"}
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere" / "file")
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "lost", "text")
+    assert caught.value.filename == str(tmp_path / "lost")
+
+
+HOLDER = """
+import pathlib, sys
+from bregma.files import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("mine", flush=True)
+    input()
+"""
+
+
+def test_a_folder_is_one_process_alone_until_it_dies(tmp_path):
+    pytest.importorskip("fcntl")
+    path = tmp_path / "config.toml"
+    path.write_text("text")
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(BlockingIOError, match=f"{tmp_path} is in use by another process"), locked(path):
+        pass
+    holder.kill()
+    holder.communicate()
+    for _ in range(2):
+        with locked(path):
+            assert path.read_text() == "text"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refuse)
+    (tmp_path / "file").write_text("text")
+    with locked(tmp_path / "file"):
+        pass
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

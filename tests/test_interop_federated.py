@@ -47,6 +47,30 @@ def train(plan, shares=SHARES):
     return server, sent
 
 
+@pytest.mark.parametrize("privacy", [None, NOTHING, Privacy(1.0, 1e-5)], ids=["plain", "unbounded", "private"])
+@pytest.mark.parametrize("phase", ["rates", "readout", "layers", "refresh"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_sample_that_is_not_finite_is_told_to_nobody(privacy, phase, value):
+    ours, (x, labels) = plan(dtype=torch.float64, privacy=privacy), samples()
+    x[3, 5, 1] = value
+    with pytest.raises(ValueError, match="x must be finite, got NaN or infinity"):
+        local_sums(ours, ours.solver(), phase, x, labels)
+
+
+def test_sums_that_overflow_are_told_to_nobody():
+    x, labels = samples()
+    x[:, 5] = 1.5e308
+    with pytest.raises(ValueError, match="x must hold spikes whose sums are finite"):
+        local_sums(plan(dtype=torch.float64, privacy=NOTHING), plan().solver(), "rates", x, labels)
+
+
+def test_the_epsilon_of_no_round_is_zero():
+    assert Privacy(1.0, 1e-5).spent(0, 10) == 0.0
+    for done in (-1, 11):
+        with pytest.raises(ValueError, match=rf"done must be in \[0, 10\], the rounds in all, got {done}"):
+            Privacy(1.0, 1e-5).spent(done, 10)
+
+
 @pytest.mark.parametrize("privacy", [None, NOTHING], ids=["plain", "nothing bounded, no noise"])
 def test_equals_one_machine(privacy):
     ours = plan(dtype=torch.float64, privacy=privacy)

@@ -153,6 +153,27 @@ def test_a_client_that_sends_what_does_not_fit_is_left_out(spoil):
         )
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {},
+        {"metrics": MetricRecord({})},
+        {"metrics": MetricRecord({"right": [1], "samples": [2]})},
+        {"metrics": MetricRecord({"right": float("nan"), "samples": 2})},
+        {"metrics": MetricRecord({"right": 3, "samples": 2})},
+        {"metrics": ArrayRecord({})},
+    ],
+)
+def test_a_client_that_does_not_say_its_accuracy_is_left_out(counts):
+    strategy = SumStatistics(PLAN)
+    asked = Message(RecordDict({}), dst_node_id=1, message_type="evaluate")
+    asked.metadata._message_id = "1"
+    said = RecordDict({"metrics": MetricRecord({"right": 3, "samples": 4})})
+    replies = [Message(RecordDict(counts), reply_to=asked), Message(said, reply_to=asked)]
+    assert strategy.aggregate_evaluate(1, replies) == MetricRecord({"accuracy": 0.75, "samples": 4})
+    assert strategy.aggregate_evaluate(1, replies[:1]) is None
+
+
 def test_without_any_client():
     with pytest.raises(RuntimeError, match="round 1: none of 5 clients sent what was asked for"):
         train(silent=(1, 2, 3, 4, 5))

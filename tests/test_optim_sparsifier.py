@@ -195,10 +195,21 @@ def test_one_method_for_one_optimiser():
 
 @pytest.mark.parametrize("make", [TargetDensity, lambda *args: baselines.MagnitudePruning(*args, metric="adam")])
 def test_an_optimiser_without_a_second_moment_is_named(make):
+    class Lion(torch.optim.SGD):
+        """Keeps one moment, which shows once it has taken a step."""
+
+        def __init__(self, params):
+            super().__init__(params, lr=0.01, momentum=0.9)
+            self.defaults["betas"] = (0.9, 0.99)
+
     net = network()
-    optimizer = torch.optim.Adamax(net.parameters())
-    make(optimizer, 0.5, 2)
     with pytest.raises(ValueError, match="metric must be 'none' for Adamax, which keeps no second moment"):
+        make(torch.optim.Adamax(net.parameters()), 0.5, 2)
+    train(net, optimizer := Lion(net.parameters()), 1)
+    with pytest.raises(ValueError, match="metric must be 'none' for Lion, which keeps no second moment"):
+        make(optimizer, 0.5, 2)
+    make(optimizer := Lion(net.parameters()), 0.5, 2)
+    with pytest.raises(ValueError, match="metric must be 'none' for Lion, which keeps no second moment"):
         train(net, optimizer, 2)
 
 

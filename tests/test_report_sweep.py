@@ -10,7 +10,7 @@ import tyro
 from run_folders import make_run
 from test_report_page import Page, assert_sound
 
-from bregma.cli.sweep import Sweep, usual
+from bregma.cli.sweep import Sweep, usual_sweep
 from bregma.report.sweep import sweep_command, sweep_table, write_sweep
 from bregma.report.sweep_figures import draw_sweep
 from bregma.runs.experiment import recipe
@@ -164,4 +164,4 @@ def test_the_command_names_what_a_sweep_would_do_otherwise(epochs):
     plan = Plan(recipe("digits", epochs=epochs), ("set",), (0.1,), seeds=1)
     words = shlex.split(sweep_command(plan))[2:]
     assert ("--epochs" in words) == (epochs == 30)
-    assert tyro.cli(Sweep, args=words, default=usual(words)).plan() == plan
+    assert tyro.cli(Sweep, args=words, default=usual_sweep(words)).plan() == plan

@@ -25,7 +25,8 @@ NETWORKS = {"delrec_shd": (8, 8), "delrec_ssc": (8, 8, 8), "delrec_psmnist": (6,
 
 
 def small(network="delrec_psmnist", **settings) -> Experiment:
-    return tiny(**{"network": network, "hidden": NETWORKS[network], "init": "anchored", "clip": 0.0} | settings)
+    start = {} if settings.get("density") or settings.get("method") in ("adam", "adamw") else {"init": "anchored"}
+    return tiny(**{"network": network, "hidden": NETWORKS[network], "clip": 0.0} | start | settings)
 
 
 def session(tmp_path, splits, **settings) -> Session:
@@ -199,12 +200,20 @@ def test_the_command_line_overrides_a_recipe_and_a_run_is_one(tmp_path):
     assert run("evaluate", str(second), "--root", str(tmp_path)) == 0
 
 
+def test_a_config_of_a_former_version_may_hold_what_its_run_did_not_look_at(tmp_path, splits):
+    folder = start(tmp_path / "run", splits, small(method="adam"))
+    made, path = folder.config().experiment, tmp_path / "run" / "config.toml"
+    path.write_text(path.read_text().replace("[experiment]\n", "[experiment]\nlam = 0.1\nrecurrent = true\n"))
+    assert folder.config().experiment == made
+    assert {"lam", "recurrent"}.isdisjoint(read_recipe(path))
+
+
 def test_ssc_with_its_own_validation_part(tmp_path):
     official(tmp_path, "ssc", {"train": "train", "valid": "test", "test": "test"})
     words = ["--hidden", "6", "6", "6", "--steps", "20", "--epochs", "1", "--batch-size", "8", "--method", "adabreg"]
     out = tmp_path / "run"
     assert run("train", "--config", "delrec_ssc", "--root", str(tmp_path), *words, "--out", str(out)) == 0
-    assert RunFolder(out).config().experiment.lam == 0.1
+    assert RunFolder(out).config().experiment.weight_decay == 0.0  # of adam, which the recipe names
 
 
 def test_psmnist_in_fewer_steps(tmp_path):
@@ -222,6 +231,7 @@ def test_psmnist_in_fewer_steps(tmp_path):
         ("lx = 3", "experiment has no field 'lx'"),
         ("lr = -1.0", "lr must be a finite number > 0, got -1.0"),
         ('lr = "fast"', "lr must be a number, got 'fast'"),
+        ("weight_decay = 0.1", "weight_decay has no meaning for the method adabreg without a density, got 0.1; leave"),
         (
             '[experiment]\nmethod = "adam"\n[admm]\nstep = 1',
             "'admm' stands beside [experiment]",

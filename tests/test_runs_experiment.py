@@ -2,7 +2,11 @@
 
 import pytest
 
-from bregma.runs.experiment import Experiment, recipe
+from bregma.runs.admm_settings import ADMMSettings
+from bregma.runs.experiment import METHODS, PRUNING, Experiment, recipe
+from bregma.runs.recommended import DATA_RECIPES, recommended
+
+DELREC = {"network": "delrec_shd", "hidden": (256, 256)}
 
 
 def test_a_density_changes_what_is_recommended_and_needs_a_method_that_meets_it():
@@ -24,6 +28,70 @@ def test_structure_cost_and_l1_need_a_density(field, value):
     assert getattr(recipe("digits", density=0.5, **{field: value}), field) == value
     with pytest.raises(ValueError, match=f"{field} needs a density, got {value!r} without one"):
         recipe("digits", **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("run", "field", "value", "whom"),
+    [
+        ({}, "weight_decay", 0.1, "the method adabreg without a density"),
+        ({"method": "linbreg"}, "weight_decay", 0.1, "the method linbreg"),
+        ({"method": "admm"}, "weight_decay", 0.1, "the method admm"),
+        ({"method": "admm"}, "delay_lr", 0.1, "the method admm"),
+        ({"method": "admm", "admm": ADMMSettings("paper")}, "recurrent", True, "the method admm with the solver paper"),
+        ({"method": "adam"}, "lam", 0.1, "the method adam"),
+        ({"method": "adamw"}, "penalty", "nuclear", "the method adamw"),
+        ({"density": 0.1}, "lam", 0.1, "the method adabreg with a density"),
+        ({"density": 0.1, "method": "gmp"}, "penalty", "none", "the method gmp"),
+        ({"density": 0.1}, "init", "shrink", "the method adabreg with a density"),
+        ({"method": "proxsgd"}, "init", "anchored", "the method proxsgd"),
+        ({"method": "proxsgd"}, "init_density", 0.5, "the method proxsgd"),
+        ({"init": "anchored"}, "init_density", 0.5, "the init anchored"),
+        ({}, "delay_lr", 0.1, "the network mlp"),
+        ({}, "delay_schedule", "cosine", "the network mlp"),
+        ({}, "rounding", "training", "the network mlp"),
+        (DELREC, "recurrent", True, "the network delrec_shd"),
+        (DELREC, "decay", 0.5, "the network delrec_shd"),
+        (DELREC, "readout_decay", 0.5, "the network delrec_shd"),
+        (DELREC, "gain", 1.0, "the network delrec_shd"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(run, field, value, whom):
+    made = Experiment(**run)
+    assert not made.takes(field)
+    assert field not in made.to_dict()
+    with pytest.raises(ValueError, match=f"^{field} has no meaning for {whom}, got {value!r}; leave it out$"):
+        Experiment(**run | {field: value})
+
+
+@pytest.mark.parametrize(
+    ("run", "field", "value"),
+    [
+        ({"method": "adam"}, "weight_decay", 0.1),
+        ({"density": 0.1}, "weight_decay", 0.1),
+        ({"density": 0.1, "method": "rigl"}, "weight_decay", 0.1),
+        ({"method": "proxsgd"}, "penalty", "nuclear"),
+        ({"method": "linbreg"}, "init_density", 0.5),
+        ({"method": "admm"}, "recurrent", True),
+        (DELREC, "delay_lr", 0.1),
+        ({"method": "gmp", "density": 0.1}, "recurrent", True),
+    ],
+)
+def test_a_setting_that_does_something_is_taken(run, field, value):
+    made = Experiment(**run | {field: value})
+    assert getattr(made, field) == value
+    assert Experiment.from_dict(made.to_dict()) == made
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("data", [*DATA_RECIPES, "my.h5"])
+def test_what_is_recommended_is_taken(data, method):
+    for density in (0.0, 0.1):
+        if method in ("adam", "adamw", "linbreg", "proxsgd") if density else method in PRUNING:
+            continue
+        made = recipe(data, method, density=density)
+        assert all(made.takes(name) for name in recommended(data, method, density=density))
+    if method == "adam":
+        assert not recipe("shd", method, network="delrec_shd").recurrent
 
 
 @pytest.mark.parametrize(

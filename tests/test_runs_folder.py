@@ -139,6 +139,17 @@ def test_a_checkpoint_carries_what_repeats_the_input(tmp_path):
     best_network(folder, splits)
 
 
+def test_a_run_under_way_elsewhere_is_not_gone_on_with(tmp_path, splits):
+    pytest.importorskip("fcntl")
+    folder = start(tmp_path / "run", splits, tiny())
+    assert train(folder, splits, should_stop=lambda: True) is None
+    before = folder.state()["weights"]["readout.linear.weight"]
+    with folder.locked(), pytest.raises(BlockingIOError, match=f"{folder.path} is in use by another process"):
+        train(folder, splits, resume=True)
+    assert torch.equal(folder.state()["weights"]["readout.linear.weight"], before)
+    assert train(folder, splits, resume=True) is not None
+
+
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path, splits):
     start(tmp_path / "run", splits, tiny())
     with pytest.raises(ValueError, match="already holds a run"):

@@ -82,6 +82,27 @@ def test_processes_train_as_one(tmp_path, splits):
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1]["state"][key][name])), name
 
 
+def work_twice(rank, size, port, paths, splits):
+    """Train the first run at once, the second in two parts."""
+    workers = join(rank, size, port)
+    train(RunFolder(paths[0]), splits, workers=workers)
+    in_two_parts(workers, paths[1], splits)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_processes_with_dropout_go_on_bit_for_bit(tmp_path, splits):
+    """Parts of 4 and 3 samples: the generators of the two draw different numbers of gates, and part."""
+    experiment = tiny(network="delrec_psmnist", hidden=(6, 8, 8), batch_size=7, epochs=2, init="anchored")
+    whole, parts = (start(tmp_path / name, splits, experiment) for name in ("whole", "parts"))
+    mp.start_processes(work_twice, (2, free_port(), [whole.path, parts.path], splits), nprocs=2)
+    for name, tensor in whole.tensors("last").items():
+        assert torch.equal(parts.tensors("last")[name], tensor), name
+    one, other = whole.state()["generator"], parts.state()["generator"]
+    assert torch.equal(one, other)
+    assert not torch.equal(one[0], one[1])
+
+
 def command(processes, *options):
     group = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(free_port())]
     return [sys.executable, *(group if processes > 1 else []), "-m", "bregma", "train", *options]

@@ -121,6 +121,25 @@ def test_a_sweep_stopped_anywhere_equals_an_uninterrupted_one(tmp_path, stops):
         assert_same(everything(whole.run(row["run"])), everything(cut.run(row["run"])))
 
 
+def test_a_sweep_under_way_elsewhere_is_not_gone_on_with(tmp_path):
+    pytest.importorskip("fcntl")
+    folder, tried = SweepFolder(tmp_path / "sweep"), []
+
+    def try_too():
+        with pytest.raises(BlockingIOError, match=f"{folder.path} is in use by another process"):
+            run_sweep(folder)
+        tried.append(True)
+        return True
+
+    plan = plan_of(methods=("gmp",), densities=(0.2,), seeds=1)
+    assert not run_sweep(folder, plan, should_stop=try_too)
+    with folder.locked(), pytest.raises(BlockingIOError):
+        run_sweep(folder)
+    assert not run_sweep(folder, should_stop=try_too)
+    assert len(tried) == 2
+    assert run_sweep(folder)
+
+
 def test_a_new_sweep_takes_over_runs_that_are_there(tmp_path):
     folder, plan = SweepFolder(tmp_path / "sweep"), plan_of(methods=("gmp",), densities=(0.2,), seeds=1)
     run_sweep(folder, plan)

@@ -9,6 +9,7 @@ from bregma.data import DenseFrames, Splits
 from bregma.runs.build import build_network, load_weights
 from bregma.runs.experiment import Experiment, recipe
 from bregma.runs.folder import Config, RunFolder, environment
+from bregma.runs.uses import Kind
 
 CLASSES = ("left", "middle", "right")
 
@@ -24,9 +25,8 @@ def tiny_frames(samples: int, seed: int) -> DenseFrames:
 
 
 def tiny(**settings) -> Experiment:
-    return recipe(
-        "digits", **{"hidden": (8,), "epochs": 3, "batch_size": 16, "lr": 0.02, "lam": 0.05, "shift": 0} | settings
-    )
+    usual = {"hidden": (8,), "epochs": 3, "batch_size": 16, "lr": 0.02, "lam": 0.05, "shift": 0}
+    return recipe("digits", **Kind.of(settings).used(usual) | settings)
 
 
 def start(path: Path, splits: Splits, experiment: Experiment) -> RunFolder:

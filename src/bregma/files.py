@@ -1,9 +1,16 @@
-"""Writing files so that an interruption, or a full disk, leaves the last good one in place."""
+"""Writing files so that an interruption, or a full disk, leaves the last good one in place; one writer at a time."""
 
+import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -14,14 +21,14 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     Two writers of one path do not disturb each other: the file is that of the one who ends last.
 
     Args:
-        path: the file to make or replace; its folder exists.
+        path: the file to make or replace; its folder exists. Of a symbolic link, the file that it leads to.
         content: all of it. (Libraries that write to a path themselves hide the system's error when the disk is full.)
 
     Raises:
         OSError: what the file system said, with ``path`` named; the old file is as it was.
     """
     try:
-        _replace(path, content)
+        _replace(Path(os.path.realpath(path)), content)
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise OSError(f"{path}: no space left on the disk; what was written before is kept") from error
@@ -33,6 +40,33 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step; see `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes that ask for it out as long as the body runs; the system lets go of it if this one dies.
+
+    Nothing is kept out where the system or the file system knows no such locks.
+
+    Args:
+        path: an existing file, which nobody replaces; its folder is what is kept for oneself.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: the file cannot be opened for writing.
+    """
+    if fcntl is None:
+        yield
+        return
+    with path.open("r+b") as file:  # network file systems lock only what can be written to
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"{path.parent} is in use by another process; wait until it has ended") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+        yield
 
 
 def _replace(path: Path, content: bytes | memoryview) -> None:

@@ -80,6 +80,26 @@ def _tensor(frames: NDArray[Any]) -> Tensor:
     return torch.from_numpy(frames.astype(frames.dtype.newbyteorder("="), copy=False))
 
 
+def as_classes(name: str, labels: Any) -> NDArray[Any]:
+    """Labels sorted, each once.
+
+    Args:
+        name: of the argument.
+        labels: what was given.
+
+    Raises:
+        TypeError: labels that have no order, such as None.
+        ValueError: no list of labels.
+    """
+    values = np.asarray(labels)
+    if values.ndim != 1:
+        raise ValueError(f"{name} must be a list of labels, got shape {values.shape}")
+    try:
+        return np.unique(values)
+    except TypeError:
+        raise TypeError(f"{name} must hold labels that can be sorted, got {labels!r:.80}") from None
+
+
 def as_codes(labels: Any, samples: int, classes: NDArray[Any]) -> Tensor:
     """Positions of labels of any dtype among the sorted classes (B,).
 

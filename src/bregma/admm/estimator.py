@@ -16,7 +16,7 @@ from torch import Tensor
 from bregma.admm import building
 from bregma.admm import checkpoint as checkpoints
 from bregma.admm.arguments import Parameters
-from bregma.admm.checks import as_codes, as_frames, whole
+from bregma.admm.checks import as_classes, as_codes, as_frames, whole
 from bregma.admm.consistent import ConsistentADMM
 from bregma.admm.fitting import Data, History, Trained, run
 from bregma.admm.paper import PaperTraining
@@ -133,7 +133,7 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
         """
         p = self._parameters()
         save_every = whole("checkpoint_every", checkpoint_every, least=1)
-        classes = np.unique(np.asarray(y))
+        classes = as_classes("y", y)
         train, data = self._data(X, y, classes), {}
         inputs, samples = train[0].shape[2], train[0].shape[1]
         measured = _MEASURED if p["solver"] == "consistent" else samples
@@ -197,8 +197,9 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
         p, first = self._parameters(), not hasattr(self, "weights_")
         if p["class_weight"] == "balanced":
             raise ValueError("class_weight must be None or a dict in partial_fit, got 'balanced'")
-        known = np.unique(np.asarray(y if classes is None else classes)) if first else self.classes_
-        if not first and classes is not None and not np.array_equal(np.unique(np.asarray(classes)), known):
+        named = None if classes is None else as_classes("classes", classes)
+        known = (as_classes("y", y) if named is None else named) if first else self.classes_
+        if not first and named is not None and not np.array_equal(named, known):
             raise ValueError(f"classes must be those of the first call, {known.tolist()}, got {list(classes)}")
         train = self._data(X, y, known, None if first else self.n_features_in_)
         running = getattr(self, "_running", None)

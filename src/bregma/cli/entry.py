@@ -16,8 +16,8 @@ from bregma.cli.evaluate import Evaluate
 from bregma.cli.export import Export
 from bregma.cli.options import refuse_beside_resume
 from bregma.cli.report import Report
-from bregma.cli.sweep import Sweep, usual
-from bregma.cli.train import Train, recommended
+from bregma.cli.sweep import Sweep, usual_sweep
+from bregma.cli.train import Train, usual
 
 
 class Command(Protocol):
@@ -79,8 +79,8 @@ def _mistake(said: str) -> str:
 
 def _parser(words: list[str]) -> Command:
     return tyro.cli(
-        Annotated[Train, tyro.conf.subcommand("train", default=Train(**vars(recommended(words))))]
-        | Annotated[Sweep, tyro.conf.subcommand("sweep", default=usual(words))]
+        Annotated[Train, tyro.conf.subcommand("train", default=usual(words))]
+        | Annotated[Sweep, tyro.conf.subcommand("sweep", default=usual_sweep(words))]
         | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Compact, tyro.conf.subcommand("compact")]

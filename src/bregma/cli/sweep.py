@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import tyro
 from rich.console import Console
@@ -17,8 +17,8 @@ from bregma.cli.interrupt import StopOnInterrupt
 from bregma.cli.options import MaybePath
 from bregma.cli.train import found_again
 from bregma.runs.admm_settings import ADMMSettings
-from bregma.runs.experiment import STRUCTURED, SWEPT, Experiment, Init, recipe
-from bregma.runs.recommended import SWEEP_RECIPES
+from bregma.runs.experiment import SWEPT, WITH_DENSITY, Experiment, Init, Network, recipe
+from bregma.runs.recommended import SWEEP_RECIPES, recommended
 
 if TYPE_CHECKING:
     from bregma.runs.plan import Plan
@@ -86,7 +86,7 @@ class Sweep(Experiment):
         from bregma.runs.plan import Plan
 
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Experiment) if f.name not in SWEPT}
-        if any(given[name] != getattr(Experiment, name) for name in STRUCTURED):
+        if any(given[name] != getattr(Experiment, name) for name in WITH_DENSITY):
             given["density"] = (*self.density, 1.0)[0]  # which the others need; each run has its own
         return Plan(found_again(recipe(**given)), self.method, self.density, self.seeds, self.lr)  # type: ignore[arg-type]
 
@@ -112,17 +112,18 @@ class Sweep(Experiment):
         return 0
 
 
-def usual(words: Sequence[str]) -> Sweep:
+def usual_sweep(words: Sequence[str]) -> Sweep:
     """The sweep recommended for the data on the command line; its settings are the defaults that --help shows."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data", default="digits")
+    parser.add_argument("--network", choices=get_args(Network), default="mlp")
     parser.exit_on_error = False
     try:
-        data = parser.parse_known_args(words)[0].data
+        given = vars(parser.parse_known_args(words)[0])
     except argparse.ArgumentError:  # the parser proper will say what is wrong
-        data = "digits"
-    shared = {name: value for name, value in vars(recipe(data)).items() if name not in SWEPT}
-    return Sweep(**shared | SWEEP_RECIPES.get(data, {}))
+        given = {"data": "digits"}
+    shared = {name: value for name, value in recommended(**given).items() if name not in SWEPT}
+    return Sweep(**{**shared, **SWEEP_RECIPES.get(given["data"], {}), **given})
 
 
 def _show(folder: "SweepFolder") -> None:

@@ -17,8 +17,10 @@ from rich.console import Console
 from bregma.cli.interrupt import StopOnInterrupt
 from bregma.cli.options import MaybePath, MaybeText
 from bregma.runs.admm_settings import SolverName
-from bregma.runs.experiment import DENSITY_METHODS, METHODS, PRUNING, Experiment, recipe
+from bregma.runs.experiment import METHODS, Experiment, Init, Network
 from bregma.runs.recipes import read_recipe
+from bregma.runs.recommended import recommended
+from bregma.runs.uses import Kind
 
 if TYPE_CHECKING:
     from bregma.admm.workers import Workers
@@ -160,8 +162,11 @@ def _conclude(folder: RunFolder, summary: dict[str, Any] | None) -> int:
     return 0
 
 
-def recommended(words: Sequence[str]) -> Experiment:
-    """Settings recommended for the data, method and config on the command line: the defaults that --help shows.
+def usual(words: Sequence[str]) -> Train:
+    """The run recommended for what is on the command line; its settings are the defaults that --help shows.
+
+    Of a config, what the method, density, network or start on the command line have no use for is left out. Nothing is
+    checked: what does not fit together is said once all is read.
 
     Raises:
         FileNotFoundError: there is no such config.
@@ -171,21 +176,20 @@ def recommended(words: Sequence[str]) -> Experiment:
     parser.add_argument("--config")
     parser.add_argument("--data")
     parser.add_argument("--method", choices=METHODS)
+    parser.add_argument("--network", choices=get_args(Network))
+    parser.add_argument("--init", choices=get_args(Init))
     parser.add_argument("--density", type=float)
     parser.add_argument("--admm.solver", dest="solver", choices=get_args(SolverName))
     parser.exit_on_error = False
     try:
         given = vars(parser.parse_known_args(words)[0])
     except argparse.ArgumentError:  # the parser proper will say what is wrong
-        return recipe()
-    values = {**(read_recipe(given.pop("config")) if "config" in given else {}), **given}
-    density, method = values.get("density", 0.0), values.get("method", "adabreg")
-    # What does not fit together is left out: the checks proper will say what is wrong.
-    if not density and method in PRUNING:
-        values.pop("method")
-    if not 0 <= density <= 1 or method not in (*DENSITY_METHODS, "admm") or given.get("solver") == "paper":
-        values.pop("density", None)
-    return recipe(**values)
+        return Train(**recommended())
+    of_file = read_recipe(given.pop("config")) if "config" in given else {}
+    own = recommended(**{**of_file, **given})
+    given.pop("solver", None)
+    of_file = Kind.of({**own, **of_file, **given}).used(of_file)
+    return Train(**{**own, **of_file, **given})
 
 
 def found_again(experiment: Experiment) -> Experiment:

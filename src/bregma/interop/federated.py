@@ -117,10 +117,23 @@ def local_sums(
         x: input spikes (T, B, n_0).
         labels: (B,).
         generator: of the noise of a plan with privacy; seeded by the operating system by default.
+
+    Raises:
+        ValueError: a spike or a sum is not finite; nothing can bound what such a sample adds.
     """
+    if not bool(x.isfinite().all()):
+        raise ValueError("x must be finite, got NaN or infinity; leave these samples out")
     y = plan.code(labels)
     if plan.privacy is not None:
-        return _noised_sums(plan, plan.privacy, solver, phase, x, y, generator)
+        sums = _noised_sums(plan, plan.privacy, solver, phase, x, y, generator)
+    else:
+        sums = _plain_sums(solver, phase, x, y)
+    if not all(bool(tensor.isfinite().all()) for tensor in sums.values()):
+        raise ValueError("x must hold spikes whose sums are finite, got some that overflow; leave these samples out")
+    return sums
+
+
+def _plain_sums(solver: ConsistentADMM, phase: str, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     samples = torch.tensor(x.shape[1], dtype=torch.float64)
     if phase == "rates":
         spikes = x.sum((0, 1), dtype=torch.float64)

@@ -143,12 +143,12 @@ class SumStatistics(Strategy):
         return self._to_all(grid, arrays, config, MessageType.EVALUATE)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Accuracy over the samples of all clients."""
-        counts = [reply.content["metrics"] for reply in replies if not reply.has_error()]
-        samples = sum(int(count["samples"]) for count in counts)
+        """Accuracy over the samples of all clients, those left out that fail or do not say."""
+        counts = [count for reply in replies if (count := _counts(reply)) is not None]
+        samples = sum(of for _, of in counts)
         if not samples:
             return None
-        return MetricRecord({"accuracy": sum(int(count["right"]) for count in counts) / samples, "samples": samples})
+        return MetricRecord({"accuracy": sum(right for right, _ in counts) / samples, "samples": samples})
 
     def _to_all(self, grid: Grid, arrays: ArrayRecord, config: ConfigRecord, kind: str) -> list[Message]:
         while len(nodes := list(grid.get_node_ids())) < self.clients:
@@ -178,6 +178,18 @@ def _sums(reply: Message) -> dict[str, Tensor]:
         return _tensors(reply.content["arrays"])
     except Exception:  # numpy raises ValueError, EOFError, BadZipFile ... on broken bytes
         return {}
+
+
+def _counts(reply: Message) -> tuple[int, int] | None:
+    """Right answers and samples of a client, None if they are not to be read."""
+    if reply.has_error():
+        return None
+    try:
+        metrics: Any = reply.content["metrics"]
+        right, samples = int(metrics["right"]), int(metrics["samples"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return (right, samples) if 0 <= right <= samples else None
 
 
 def _restored(plan: Plan, arrays: Any, iteration: int) -> ConsistentADMM:

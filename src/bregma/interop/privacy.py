@@ -82,7 +82,15 @@ class Privacy:
         return math.sqrt(rounds) * float(of_all)
 
     def spent(self, done: int, rounds: int) -> float:
-        """The epsilon of the first ``done`` of ``rounds`` rounds, at ``delta``."""
+        """The epsilon of the first ``done`` of ``rounds`` rounds, at ``delta``; 0 before the first.
+
+        Raises:
+            ValueError: ``done`` outside [0, rounds].
+        """
+        if not 0 <= done <= rounds:
+            raise ValueError(f"done must be in [0, {rounds}], the rounds in all, got {done}")
+        if not done:
+            return 0.0
         if self.epsilon == math.inf:
             return math.inf
         sigma = self.multiplier(rounds) / math.sqrt(done)

@@ -238,5 +238,9 @@ def check_metric(optimizer: Optimizer, metric: str) -> None:
     """Raise unless the metric exists and the optimiser keeps what it is made of."""
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    if metric == "adam" and isinstance(optimizer, Optimizer) and "betas" not in optimizer.defaults:
+    if metric != "adam" or not isinstance(optimizer, Optimizer):
+        return
+    kept = [state for state in optimizer.state.values() if state]
+    lacking = "betas" not in optimizer.defaults or isinstance(optimizer, torch.optim.Adamax)
+    if lacking or any("exp_avg_sq" not in state for state in kept):
         raise ValueError(f"metric must be 'none' for {type(optimizer).__name__}, which keeps no second moment")

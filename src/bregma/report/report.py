@@ -85,7 +85,7 @@ def option_words(experiment: Experiment, usual: Experiment, leave_out: tuple[str
     words = []
     settings, usual_settings = flat_settings(experiment), flat_settings(usual)
     for name, value in settings.items():
-        if value == usual_settings[name] or name in leave_out:
+        if value == usual_settings.get(name, getattr(Experiment, name, None)) or name in leave_out:
             continue
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):

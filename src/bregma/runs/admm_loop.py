@@ -88,13 +88,12 @@ class ADMMSession:
 def train(
     folder: RunFolder,
     splits: Splits,
-    *,
     resume: bool = False,
     observer: Observer | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     workers: Workers = ALONE,
 ) -> dict[str, Any] | None:
-    """Train the experiment of a run folder to its end; arguments, result and errors as `bregma.runs.loop.train`.
+    """`bregma.runs.loop.train` by ADMM, once the folder is our own.
 
     Iterations take the place of epochs; training accuracy and loss are those of at most 10,000 samples.
     """

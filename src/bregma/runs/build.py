@@ -59,11 +59,12 @@ def build_optimizer(net: nn.Module, experiment: Experiment) -> torch.optim.Optim
     if experiment.method == "admm":
         raise ValueError("method admm has no optimizer: it takes no gradients")
     lr, rates = experiment.lr, delay_rates(net, experiment.delay_lr)
-    groups = param_groups(net, lam=experiment.lam, penalty=experiment.penalty, rates=rates)
+    lam = experiment.lam if experiment.takes("lam") else 0.0
+    groups = param_groups(net, lam=lam, penalty=experiment.penalty, rates=rates)
     for group in groups:
         if "lr" in group:
             group["schedule"] = experiment.delay_schedule
-    if experiment.method in ("adam", "adamw") or experiment.density:
+    if experiment.takes("weight_decay"):
         for group in groups:
             group["weight_decay"] = experiment.weight_decay if group["penalty"] != "none" else 0.0
         # With a density Adam moves the weights, or the dual: AdaBreg at lam = 0 is Adam with one more dual.

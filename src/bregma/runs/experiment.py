@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from bregma.runs.admm_settings import ADMMSettings, SolverName
-from bregma.runs.recommended import ADMM_RECIPES, DATA_RECIPES, DENSITY_RECIPE, METHOD_RECIPES
+from bregma.runs.recommended import recommended
+from bregma.runs.uses import Kind
 
 Method = Literal["adabreg", "adam", "adamw", "linbreg", "proxsgd", "admm", "gmp", "gmp-metric", "rigl", "set"]
 Schedule = Literal["cosine", "onecycle", "constant"]
@@ -31,16 +32,14 @@ _COUNT = (lambda value: value >= 1, ">= 1")
 _MOST_THREADS = 1024  # many thousand make torch crash
 _SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
 
-#: What the method admm takes; it refuses the other fields, as the other methods refuse ``admm``.
-_ADMM_FIELDS = ("data", "method", "hidden", "decay", "steps", "threads", "seed", "validation", "admm")
-_CONSISTENT_FIELDS = (*_ADMM_FIELDS, "density", "recurrent")  # with its solver consistent
-
 #: The methods that take a structure, a cost or an L1 norm beside it; all need a density.
 STRUCTURED: dict[str, tuple[Method, ...]] = {
     "structure": ("adabreg", "gmp", "gmp-metric"),
     "cost": ("adabreg",),
     "l1": ("adabreg",),
 }
+#: Settings of a sweep that a run without a density would refuse.
+WITH_DENSITY = (*STRUCTURED, "weight_decay")
 
 #: What each field may be: a test, and how to say it.
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -79,7 +78,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides a run; written to ``config.toml``.
+    """Everything that decides a run; written to ``config.toml``. What a run does not look at stays at its default.
 
     Args:
         data: digits, mnist, psmnist, nmnist, shd, ssc, or the path of a file or folder in the layout of one of them.
@@ -89,18 +88,18 @@ class Experiment:
             gmp-metric (gradual magnitude pruning, the second by adabreg's score), rigl and set take the steps of adam
             and need a density; they are what adabreg is compared with.
         density: share of the connections to be left, in (0, 1]: adabreg then trains from a dense start to exactly that
-            share and chooses lam itself; penalty and init are ignored; admm keeps the readout whole. 0: what lam makes
-            of it.
+            share and chooses lam itself, and takes no penalty and no init; admm keeps the readout whole. 0: what lam
+            makes of it.
         structure: what stays or goes as a whole where a density is named. weights: every connection for itself;
             neurons: hidden neurons, density being the share of them; 2:4 or any n:m: at most n of each m consecutive
             inputs.
         cost: what a connection costs where a density is named. none: all the same; synops: those of busy neurons more.
         l1: strength of an L1 norm of the weights in the loss where adabreg trains to a density, until the connections
             are chosen; 3e-5 or 1e-4 is worth a try where the network is large for the data.
-        lam: strength of the penalty: a weight is zero while its dual variable lies in [-lam, lam]; adam and adamw
-            ignore it.
-        penalty: penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns, nuclear,
-            none; adam and adamw have none.
+        lam: strength of the penalty of adabreg, linbreg and proxsgd: a weight is zero while its dual variable lies in
+            [-lam, lam].
+        penalty: their penalty on the weight matrices: l1, nonneg_l1, elastic_net, group_l1:rows, group_l1:columns,
+            nuclear, none.
         init: how adabreg and linbreg start. anchored: dense; shrink: dense, shrunk by lam at the first step; sparse: a
             random part of the connections.
         init_density: share of the connections that a sparse start keeps.
@@ -201,33 +200,37 @@ class Experiment:
                 raise ValueError(f"{name} needs one of the methods {', '.join(methods)}, got {self.method}")
 
     def _refuse_unused(self) -> None:
-        """Raise if a field that the method does not look at was changed: it would do nothing."""
-        unused = {
-            f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self) if not self.takes(f.name)
-        }
-        if unused.pop("admm", None):
-            nested = dataclasses.fields(self.admm)
-            unused |= {f"admm.{field.name}": (getattr(self.admm, field.name), field.default) for field in nested}
-        paper = " with the solver paper" if self.method == "admm" and self.admm.solver == "paper" else ""
-        for name, (value, default) in unused.items():
+        """Raise if a field that the run does not look at was changed: it would do nothing."""
+        kind, unused = self._kind(), {}
+        for field in dataclasses.fields(self):
+            if whom := kind.unused(field.name):
+                unused[field.name] = (getattr(self, field.name), field.default, whom)
+        if "admm" in unused:
+            *_, whom = unused.pop("admm")
+            for field in dataclasses.fields(self.admm):
+                unused[f"admm.{field.name}"] = (getattr(self.admm, field.name), field.default, whom)
+        for name, (value, default, whom) in unused.items():
             if value != default:
-                whom = f"the method {self.method}{paper if name in _CONSISTENT_FIELDS else ''}"
                 raise ValueError(f"{name} has no meaning for {whom}, got {value!r}; leave it out")
 
     def takes(self, name: str) -> bool:
-        """Whether a field is one of those that the method looks at, or documents to ignore."""
-        if self.method != "admm":
-            return name != "admm"
-        return name in (_ADMM_FIELDS if self.admm.solver == "paper" else _CONSISTENT_FIELDS)
+        """Whether a field is one of those that the run looks at."""
+        return self._kind().unused(name) is None
+
+    def _kind(self) -> Kind:
+        return Kind(self.method, self.density, self.network, self.init, self.admm.solver)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values of the fields that the method takes, as ``config.toml`` holds them."""
+        """Plain values of the fields that the run looks at, as ``config.toml`` holds them."""
         values = dataclasses.asdict(self) | {"hidden": list(self.hidden), "admm": self.admm.to_dict()}
-        return {name: value for name, value in values.items() if self.takes(name)}
+        return self._kind().used(values)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Experiment":
-        """The inverse of `to_dict`; raises `ValueError` on a field it does not know."""
+        """The inverse of `to_dict`; raises `ValueError` on a field it does not know.
+
+        One without a meaning for the run is left out: folders of former versions hold them.
+        """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -237,7 +240,8 @@ class Experiment:
             "hidden": tuple(hidden) if isinstance(hidden, list) else hidden,
             "admm": ADMMSettings.from_dict(admm) if isinstance(admm, dict) else admm,
         }
-        return cls(**values | nested)
+        values = values | nested
+        return cls(**Kind.of(values).used(values))
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:
@@ -274,11 +278,4 @@ def recipe(
         >>> recipe("mnist", density=0.05).lr
         0.02
     """
-    own = {**METHOD_RECIPES.get(method, {}), **DATA_RECIPES.get(data, DATA_RECIPES["shd"])}
-    if given.get("density"):
-        own |= DENSITY_RECIPE
-    if method == "admm":
-        admm = given.get("admm", ADMMSettings(solver=solver))
-        own = {name: value for name, value in own.items() if name in _ADMM_FIELDS} | {"admm": admm}
-        own |= ADMM_RECIPES.get(admm.solver, {}).get(data if data in DATA_RECIPES else "shd", {})
-    return Experiment(**{"data": data, "method": method, **own, **given})
+    return Experiment(**{**recommended(data, method, solver, **given), **given})

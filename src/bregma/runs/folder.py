@@ -30,7 +30,7 @@ from torch import Tensor
 
 from bregma import __version__
 from bregma.data import FrameDataset, Splits
-from bregma.files import write_bytes, write_text
+from bregma.files import locked, write_bytes, write_text
 from bregma.runs.experiment import Experiment
 
 FORMAT = 1
@@ -123,6 +123,10 @@ class RunFolder:
         }
         write_text(self.path / "config.toml", tomlkit.dumps(document))
 
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep every other process that trains out of the folder; see `bregma.files.locked`."""
+        return locked(self.path / "config.toml")
+
     def config(self) -> Config:
         """Read ``config.toml``; one clear error if this is no run, or one of another format."""
         path = self.path / "config.toml"
@@ -192,7 +196,7 @@ class RunFolder:
         """Write ``last.pt``: tensors and plain values only, so that `torch.load(weights_only=True)` reads it."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_bytes(self.path / "last.pt", buffer.getvalue())
+        write_bytes(self.path / "last.pt", buffer.getbuffer())  # without a second copy, which nobody counted
 
     def has_state(self) -> bool:
         """Whether the run got as far as its first checkpoint."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,8 +71,8 @@ class Session:
         self.progress = EpochProgress()
 
     def save(self) -> None:
-        """Write the checkpoint that `restore` reads, at an end of an epoch or, by all workers, within one."""
-        progress = asdict(self.progress)
+        """Write the checkpoint that `restore` reads; called by all workers."""
+        progress, generators = asdict(self.progress), self._generators()
         if self.progress.batch:
             progress["loss_sum"], progress["right"] = self.totals()
         if self.workers.rank:
@@ -83,7 +83,7 @@ class Session:
                 "optimizer": self.optimizer.state_dict(),
                 "sparsifier": self.sparsifier.state_dict() if self.sparsifier else None,
                 "schedule": self.schedule.state_dict(),
-                "generator": torch.get_rng_state(),
+                "generator": generators,
                 "progress": progress,
             }
         )
@@ -95,10 +95,26 @@ class Session:
         if self.sparsifier:
             self.sparsifier.load_state_dict(state["sparsifier"])
         self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["generator"])
+        self._load_generators(state["generator"])
         self.progress = EpochProgress(**state["progress"])
         if self.workers.rank:  # the sums so far are in the hands of the first worker
             self.progress.loss_sum, self.progress.right = 0.0, 0
+
+    def _generators(self) -> torch.Tensor:
+        """The state of torch's generator; of several workers, whose parts are not alike, a row for each."""
+        own = torch.get_rng_state()
+        if self.workers.size == 1:
+            return own
+        rows = torch.zeros(self.workers.size, len(own))
+        rows[self.workers.rank] = own
+        self.workers.sum([rows])
+        return rows.byte()
+
+    def _load_generators(self, states: torch.Tensor) -> None:
+        """Take the own one; if there were not as many workers, that of the first."""
+        if states.ndim == 2:
+            states = states[self.workers.rank if len(states) == self.workers.size else 0].clone()  # torch wants a whole
+        torch.set_rng_state(states)
 
     def totals(self) -> tuple[float, int]:
         """Sum of the losses and number of right answers in the epoch so far, of all workers."""
@@ -139,11 +155,22 @@ def train(
         Diverged: a membrane or the loss is no longer finite; the last checkpoint is kept.
         ValueError: ``last.pt`` is broken.
         FileNotFoundError: the run to go on with has finished epochs, but no ``last.pt``.
+        BlockingIOError: another process trains in this folder.
     """
-    if folder.config().experiment.method == "admm":
-        return admm_loop.train(
-            folder, splits, resume=resume, observer=observer, should_stop=should_stop, workers=workers
-        )
+    loop = admm_loop.train if folder.config().experiment.method == "admm" else _train
+    with nullcontext() if workers.rank else folder.locked():
+        return loop(folder, splits, resume, observer, should_stop, workers)
+
+
+def _train(
+    folder: RunFolder,
+    splits: Splits,
+    resume: bool,
+    observer: Observer | None,
+    should_stop: Callable[[], bool],
+    workers: Workers,
+) -> dict[str, Any] | None:
+    """`train` by gradients, once the folder is our own."""
     session = Session(folder, splits, workers)
     if resume:
         restored(folder, session.restore)
@@ -242,6 +269,7 @@ def _end_epoch(session: Session) -> None:
     if session.experiment.rounding == "training":
         round_while_training(session.net)
     if session.workers.rank:
+        session.save()
         return
     with _diverging(session, progress.epoch):
         validation = evaluate(session.net, session.splits.validation)

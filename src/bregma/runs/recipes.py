@@ -10,6 +10,7 @@ import tomlkit
 
 from bregma.runs.admm_settings import ADMMSettings
 from bregma.runs.experiment import Experiment, recipe
+from bregma.runs.uses import Kind
 
 FOLDER = Path(__file__).parent / "configs"
 _BESIDE = {"format", "experiment", "network", "data", "environment"}  # tables of the config.toml of a run
@@ -36,7 +37,8 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is neither such a recipe nor such a file.
-        ValueError: the file is no TOML, it names a field that there is not, or a value that is not allowed.
+        ValueError: the file is no TOML, it names a field that there is not or that its run would not look at, or a
+            value that is not allowed.
 
     Example:
         >>> read_recipe("delrec_psmnist")["delay_lr"]
@@ -65,6 +67,8 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
     try:
         if isinstance(values.get("admm"), dict):
             values["admm"] = ADMMSettings.from_dict(values["admm"])
+        if "format" in document:  # of a run: former versions wrote down what the run did not look at
+            values = Kind.of(values).used(values)
         recipe(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error

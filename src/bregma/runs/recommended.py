@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bregma.runs.admm_settings import ADMMSettings
+from bregma.runs.admm_settings import ADMMSettings, SolverName
+from bregma.runs.uses import ADMM_FIELDS, Kind
 
 #: What differs from the defaults of `Experiment` for a method. The steps of the last two are not those of Adam, and the
 #: threshold of ``proxsgd`` is ``lr * lam``.
@@ -12,8 +13,8 @@ METHOD_RECIPES: dict[str, dict[str, Any]] = {
     "admm": {"decay": 0.95},
 }
 
-#: What differs where a density is named: few weights take larger steps, and lam is not a setting.
-DENSITY_RECIPE: dict[str, Any] = {"lr": 2e-2, "lam": 0.0, "init": "anchored"}
+#: What differs where a density is named: few weights take larger steps.
+DENSITY_RECIPE: dict[str, Any] = {"lr": 2e-2}
 
 #: What differs for a data set; a folder or file by path is taken as ``shd``.
 DATA_RECIPES: dict[str, dict[str, Any]] = {
@@ -40,3 +41,29 @@ ADMM_RECIPES: dict[str, dict[str, dict[str, Any]]] = {
         "digits": {"admm": ADMMSettings(solver="paper", iterations=300, warming=100)},
     },
 }
+
+
+def recommended(
+    data: str = "digits", method: str = "adabreg", solver: SolverName = "consistent", **given: Any
+) -> dict[str, Any]:
+    """What is recommended for a data set and a method, and these two; `bregma.runs.experiment.recipe` starts from it.
+
+    Args:
+        data: see `bregma.runs.experiment.Experiment`.
+        method: see there.
+        solver: of the method admm, unless ``admm`` is given.
+        **given: fields of it; those that change what is recommended are looked at, unchecked.
+
+    Example:
+        >>> recommended("shd", "adam", network="delrec_shd")["hidden"], "recurrent" in recommended("shd", "admm")
+        ((256, 256), False)
+    """
+    own = {**METHOD_RECIPES.get(method, {}), **DATA_RECIPES.get(data, DATA_RECIPES["shd"])}
+    if given.get("density"):
+        own |= DENSITY_RECIPE
+    if method == "admm":
+        admm = given.get("admm", ADMMSettings(solver=solver))
+        own = {name: value for name, value in own.items() if name in ADMM_FIELDS} | {"admm": admm}
+        own |= ADMM_RECIPES.get(admm.solver, {}).get(data if data in DATA_RECIPES else "shd", {})
+    own |= {"data": data, "method": method}
+    return Kind.of({**own, **given}).used(own)

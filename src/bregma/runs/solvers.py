@@ -111,7 +111,8 @@ def _paper(experiment: Experiment, samples: FrameDataset, workers: Workers) -> A
     if workers.size > 1:
         samples = samples.subset(list(shard(len(samples), workers.rank, workers.size)))
     admm, inputs, classes = experiment.admm, math.prod(samples.frame_shape), len(samples.classes)
-    copies = 2 + (admm.multipliers == "all") + (2 * admm.anderson + 4 if admm.anderson else 0)  # one in a checkpoint
+    copies = 1 + (admm.multipliers == "all") + (2 * admm.anderson + 4 if admm.anderson else 0)
+    copies += 2  # a checkpoint, and its bytes before they are written
     frames = 4 * samples.steps * len(samples) * inputs
     require_memory(samples.steps, len(samples), (inputs, *experiment.hidden, classes), copies, held=frames)
     x, labels = samples.__getitems__(list(range(len(samples))))

@@ -5,6 +5,7 @@ time. Choices are made on the validation part, by the best epoch within a run an
 `Plan.rates` between runs; test accuracy is what is reported.
 """
 
+import contextlib
 import dataclasses
 import statistics
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import tomlkit
 
 from bregma.data import Splits, load
-from bregma.files import write_text
-from bregma.runs.experiment import STRUCTURED, SWEPT, Experiment
+from bregma.files import locked, write_text
+from bregma.runs.experiment import SWEPT, WITH_DENSITY, Experiment
 from bregma.runs.folder import RunFolder, describe
 from bregma.runs.loop import Diverged, train
 from bregma.runs.plan import Plan, Point, tuning_name
@@ -61,6 +62,10 @@ class SweepFolder:
         document = {"format": FORMAT, "sweep": {**own, "seeds": plan.seeds}, "experiment": shared}
         write_text(self.path / "sweep.toml", tomlkit.dumps(document))
 
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep every other process that runs the sweep out; see `bregma.files.locked`."""
+        return locked(self.path / "sweep.toml")
+
     def plan(self) -> Plan:
         """Read ``sweep.toml``; one clear error if there is none, or a broken one."""
         path = self.path / "sweep.toml"
@@ -71,7 +76,7 @@ class SweepFolder:
             if document["format"] != FORMAT:
                 raise ValueError(f"sweep format {document['format']!r}, this version of bregma reads format {FORMAT}")
             sweep, shared = document["sweep"], document["experiment"]
-            if any(name in shared and shared[name] != getattr(Experiment, name) for name in STRUCTURED):
+            if any(name in shared and shared[name] != getattr(Experiment, name) for name in WITH_DENSITY):
                 shared["density"] = (*sweep["densities"], 1.0)[0]  # which the others need; each run has its own
             return Plan(
                 Experiment.from_dict(shared),
@@ -185,11 +190,27 @@ def run_sweep(
         FileNotFoundError: no sweep to go on with, or no data.
         ValueError: a new sweep in a folder that holds one, a run with other settings than the plan, or one that
             diverged, unless it was to choose a learning rate; what was done is kept.
+        BlockingIOError: another process runs this sweep.
     """
-    is_new = plan is not None
-    if is_new:
-        folder.require_new()
-    plan = plan or folder.plan()
+    with contextlib.ExitStack() as held:
+        if plan is not None:
+            folder.require_new()
+            return _run_sweep(folder, plan, held, True, root, observer, should_stop)
+        plan = folder.plan()
+        held.enter_context(folder.locked())
+        return _run_sweep(folder, plan, held, False, root, observer, should_stop)
+
+
+def _run_sweep(
+    folder: SweepFolder,
+    plan: Plan,
+    held: contextlib.ExitStack,
+    is_new: bool,
+    root: Path | None,
+    observer: SweepObserver | None,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """`run_sweep`; ``held`` keeps the folder of a new sweep, once there is one, for ourselves."""
     data: tuple[int, Splits] | None = None
     for number, (name, experiment) in enumerate(plan.runs(partial(folder.rate, plan)), 1):
         if observer:
@@ -208,6 +229,7 @@ def run_sweep(
             config = describe(experiment, data[1])
             if is_new and number == 1:
                 folder.create(plan)
+                held.enter_context(folder.locked())
             if not (run.path / "config.toml").exists():
                 run.create(config)
             try:
@@ -221,6 +243,7 @@ def run_sweep(
                     return False
         elif is_new and number == 1:  # a run that was there before the sweep
             folder.create(plan)
+            held.enter_context(folder.locked())
         if observer:
             observer.end(summary)
         if should_stop():
