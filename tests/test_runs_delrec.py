@@ -213,7 +213,9 @@ def test_ssc_with_its_own_validation_part(tmp_path):
     words = ["--hidden", "6", "6", "6", "--steps", "20", "--epochs", "1", "--batch-size", "8", "--method", "adabreg"]
     out = tmp_path / "run"
     assert run("train", "--config", "delrec_ssc", "--root", str(tmp_path), *words, "--out", str(out)) == 0
-    assert RunFolder(out).config().experiment.weight_decay == 0.0  # of adam, which the recipe names
+    made = RunFolder(out).config().experiment
+    assert made.weight_decay == 0.0  # of adam, which the recipe names
+    assert (made.init, made.lam) == ("anchored", 0.1)  # dense at first, as in the paper
 
 
 def test_psmnist_in_fewer_steps(tmp_path):

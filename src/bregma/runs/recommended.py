@@ -13,6 +13,9 @@ METHOD_RECIPES: dict[str, dict[str, Any]] = {
     "admm": {"decay": 0.95},
 }
 
+#: What differs for a network of DelRec, as in arXiv 2603.16462: dense at first, and lam of AdaBreg.
+DELREC_RECIPE: dict[str, Any] = {"init": "anchored", "lam": 0.1}
+
 #: What differs where a density is named: few weights take larger steps.
 DENSITY_RECIPE: dict[str, Any] = {"lr": 2e-2}
 
@@ -58,7 +61,8 @@ def recommended(
         >>> recommended("shd", "adam", network="delrec_shd")["hidden"], "recurrent" in recommended("shd", "admm")
         ((256, 256), False)
     """
-    own = {**METHOD_RECIPES.get(method, {}), **DATA_RECIPES.get(data, DATA_RECIPES["shd"])}
+    own = {} if given.get("network", "mlp") == "mlp" else DELREC_RECIPE
+    own = {**own, **METHOD_RECIPES.get(method, {}), **DATA_RECIPES.get(data, DATA_RECIPES["shd"])}
     if given.get("density"):
         own |= DENSITY_RECIPE
     if method == "admm":
