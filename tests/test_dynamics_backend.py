@@ -303,6 +303,7 @@ def differentiate(kind, options, name):
 @pytest.mark.parametrize("name", ["auto", "torch"])
 @pytest.mark.parametrize("detach", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
 def test_tangents_agree_with_gradients(kind, detach, name):
     options = {} if kind == "readout" else {"detach_reset": detach}
     leaves, loss, gradients, direction = differentiate(kind, options, name)
@@ -324,12 +325,14 @@ def test_transforms_of_functions(kind):
     torch.testing.assert_close(each, torch.stack([loss({**leaves, "current": current}) for current in currents]))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
 def test_the_kernels_alone_refuse_the_forward_mode():
     current = torch.rand(3, 2, 4)
     with use_backend("numba"), pytest.raises(ValueError, match="'numba' does not do forward-mode differentiation"):
         torch.func.jvp(lambda x: dynamics.lif(x, 0.9, 1.0)[0], (current,), (current,))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
 def test_a_compiled_forward_mode_keeps_its_tangents_or_says_so():
     def tangent(x):
         return torch.func.jvp(lambda y: dynamics.lif(y, 0.9, 0.5)[0], (x,), (x,))[1]
@@ -337,5 +340,6 @@ def test_a_compiled_forward_mode_keeps_its_tangents_or_says_so():
     current = torch.rand(3, 2, 4)
     assert torch.equal(torch.compile(tangent, backend="eager")(current), tangent(current))
     assert tangent(current).count_nonzero() > 0
+    torch.compiler.reset()
     with pytest.raises(Exception, match="would lose the tangents"):
         torch.compile(tangent, backend="eager", fullgraph=True)(current)

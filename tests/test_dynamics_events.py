@@ -226,6 +226,7 @@ def test_values_are_counted():
     assert graded.item() == 1
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
 def test_products_in_the_forward_mode_and_under_transforms():
     x, weight = sparse_input(0, (6, 5), 0.4), torch.randn(4, 5, dtype=F64)
     _, tangent = torch.func.jvp(lambda w: dynamics.linear(x, w), (weight,), (weight,))
