@@ -1,6 +1,7 @@
 """The door: what a name or a path leads to, and what it refuses."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,8 @@ def test_a_name_wins_over_a_file(tmp_path, monkeypatch):
     (tmp_path / "mnist").mkdir()
     with pytest.raises(FileNotFoundError, match="mnist: train-images"):
         load("mnist", root=tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="mnist: not recognised"):
+        load(Path("mnist"))
 
 
 @pytest.mark.parametrize("info", DATASETS.values(), ids=lambda info: info.name)

@@ -219,3 +219,14 @@ def test_the_root_comes_from_the_environment(monkeypatch, tmp_path):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "train-images-idx3-ubyte").write_bytes(b"no")
     assert verify("mnist")[0].path == tmp_path / "mnist" / "train-images-idx3-ubyte"
+
+
+def test_unpacked_recordings_are_there(tmp_path):
+    for part in ("Train", "Test"):
+        (tmp_path / "nmnist" / part / "0").mkdir(parents=True)
+    assert [state.state for state in verify("nmnist", tmp_path)] == ["missing", "missing"]
+    paths = [tmp_path / "nmnist" / part for part in ("Train", "Test")]
+    for path in paths:
+        (path / "0" / "00001.bin").write_bytes(b"")
+    assert fetch("nmnist", tmp_path) == locate("nmnist", tmp_path) == paths
+    assert [state.state for state in verify("nmnist", tmp_path)] == ["unchecked", "unchecked"]

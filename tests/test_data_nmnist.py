@@ -1,6 +1,7 @@
 """N-MNIST: real recordings in a folder and in archives, and archives that must be refused."""
 
 import shutil
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -187,3 +188,23 @@ def test_the_real_subset_shows_mnist():
         seen = data[row][0].sum((0, 1)).numpy()
         similar.append(np.corrcoef(seen.ravel(), outline.ravel())[0, 1])
     assert np.mean(similar) > 0.4
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_a_recording_that_unpacks_to_too_much_is_refused(tmp_path, lies):
+    path = zipped(tmp_path / "nm.zip", prefix="")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Test/9/bomb.bin", bytes(1 << 25))
+    data = path.read_bytes()
+    if lies:  # the directory at the end says that it is small
+        data = data[:-3000] + data[-3000:].replace((1 << 25).to_bytes(4, "little"), (5000).to_bytes(4, "little"))
+        path.write_bytes(data)
+    recordings = BinRecordings(path, "Test")
+    row = recordings._names.index("Test/9/bomb.bin")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"Test/9/bomb.bin: (unpacks to|damaged)"):
+            recordings.read(row)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    finally:
+        tracemalloc.stop()

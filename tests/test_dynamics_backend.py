@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd import forward_ad
 
 from bregma import dynamics
 from bregma.dynamics import RESETS, ATan, Box, FastSigmoid, Triangle, backend, dispatch, use_backend
@@ -283,3 +284,62 @@ def test_errors_are_the_same(name):
             dynamics.lif(torch.full((3, 2, 4), torch.nan), 0.9, 1.0)
         with pytest.raises(ValueError, match="weight must be"):
             dynamics.recurrent_lif(torch.rand(3, 2, 4), torch.rand(3, 3), 0.9, 1.0)
+
+
+def differentiate(kind, options, name):
+    """Outputs as one number of the leaves, its gradient, and a direction for the forward mode."""
+    leaves, constants, upstream = problem(11, 5, 2, 4, torch.float64, True, kind)
+    _, gradients = run("torch", kind, leaves, constants, upstream, options)
+    leaves = {key: leaf.detach() for key, leaf in leaves.items()}
+
+    def loss(given):
+        with use_backend(name):
+            outputs = FUNCTIONS[kind](**given, **constants, **options)
+        return sum((out * grad).sum() for out, grad in zip(outputs, upstream, strict=True))
+
+    return leaves, loss, gradients, {key: torch.randn_like(leaf) for key, leaf in leaves.items()}
+
+
+@pytest.mark.parametrize("name", ["auto", "torch"])
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
+def test_tangents_agree_with_gradients(kind, detach, name):
+    options = {} if kind == "readout" else {"detach_reset": detach}
+    leaves, loss, gradients, direction = differentiate(kind, options, name)
+    expected = sum((gradients[key] * direction[key]).sum() for key in leaves)
+    _, tangent = torch.func.jvp(loss, (leaves,), (direction,))
+    torch.testing.assert_close(tangent, expected)
+    with forward_ad.dual_level():
+        dual = loss({key: forward_ad.make_dual(leaf, direction[key]) for key, leaf in leaves.items()})
+        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_transforms_of_functions(kind):
+    leaves, loss, gradients, _ = differentiate(kind, {}, "auto")
+    found = torch.func.grad(loss)(leaves)
+    torch.testing.assert_close(found, gradients)
+    currents = torch.stack([leaves["current"], leaves["current"].flip(0)])
+    each = torch.func.vmap(lambda current: loss({**leaves, "current": current}))(currents)
+    torch.testing.assert_close(each, torch.stack([loss({**leaves, "current": current}) for current in currents]))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
+def test_the_kernels_alone_refuse_the_forward_mode():
+    current = torch.rand(3, 2, 4)
+    with use_backend("numba"), pytest.raises(ValueError, match="'numba' does not do forward-mode differentiation"):
+        torch.func.jvp(lambda x: dynamics.lif(x, 0.9, 1.0)[0], (current,), (current,))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
+def test_a_compiled_forward_mode_keeps_its_tangents_or_says_so():
+    def tangent(x):
+        return torch.func.jvp(lambda y: dynamics.lif(y, 0.9, 0.5)[0], (x,), (x,))[1]
+
+    current = torch.rand(3, 2, 4)
+    assert torch.equal(torch.compile(tangent, backend="eager")(current), tangent(current))
+    assert tangent(current).count_nonzero() > 0
+    torch.compiler.reset()
+    with pytest.raises(Exception, match="would lose the tangents"):
+        torch.compile(tangent, backend="eager", fullgraph=True)(current)

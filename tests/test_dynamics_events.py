@@ -224,3 +224,12 @@ def test_values_are_counted():
     bits, graded = torch.ops.bregma.pack(torch.tensor([[0.0, 1.0, 2.0, 0.0]]))
     assert bits.item() == 0b0110
     assert graded.item() == 1
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
+def test_products_in_the_forward_mode_and_under_transforms():
+    x, weight = sparse_input(0, (6, 5), 0.4), torch.randn(4, 5, dtype=F64)
+    _, tangent = torch.func.jvp(lambda w: dynamics.linear(x, w), (weight,), (weight,))
+    torch.testing.assert_close(tangent, x @ weight.t())
+    gradient = torch.func.grad(lambda w: dynamics.linear(x, w).sum())(weight)
+    torch.testing.assert_close(gradient, x.sum(0).expand(4, 5))

@@ -1,5 +1,6 @@
 import math
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import lif as oracle
 
+from bregma import dynamics
 from bregma.dynamics import RESETS, ATan, Box, FastSigmoid, Triangle, integrate, lif, recurrent_lif
 
 SURROGATES = [(ATan(), oracle.atan), (Triangle(), oracle.triangle), (FastSigmoid(), oracle.fast_sigmoid)]
@@ -425,3 +427,19 @@ def test_nan_is_found_whatever_reset_and_decay(reset, decay):
     """With decay 0 a membrane forgets everything but NaN."""
     with pytest.raises(ValueError, match="NaN or infinite in 1 of 2 neurons"):
         lif(with_nan((6, 1, 2), (0, 0, 1)), decay, 1.0, reset=reset)
+
+
+@pytest.mark.parametrize("half", [np.float32(0.5), np.float16(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_numbers_of_any_library_are_numbers(half):
+    current = torch.rand(4, 2, 3)
+    for name in ("auto", "torch"):
+        with dynamics.use_backend(name):
+            spikes, membrane = dynamics.lif(current, half, half)
+            assert torch.equal(dynamics.integrate(current, half)[0], dynamics.integrate(current, 0.5)[0])
+            expected = dynamics.lif(current, 0.5, 0.5)
+        assert torch.equal(spikes, expected[0])
+        assert torch.equal(membrane, expected[1])
+    assert dynamics.lif(current, np.int64(1), np.int64(1))[0].dtype == torch.float32
+    for truth in (True, np.bool_(True)):
+        with pytest.raises(TypeError, match="decay must be a number or a tensor, got bool"):
+            dynamics.lif(current, truth, 1.0)

@@ -3,13 +3,14 @@ import io
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from bregma import dynamics
 from bregma.dynamics import RESETS, ATan, Triangle
-from bregma.nn import LIF, Readout, RecurrentLIF
+from bregma.nn import LIF, Readout, ReadoutLayer, Recompute, RecurrentLIF, SpikingLayer, SpikingSequential
 
 
 def layers():
@@ -231,3 +232,39 @@ def test_size_of_current_against_size_of_layer():
         RecurrentLIF(3)(torch.ones(8, 2, 4))
     with pytest.raises(ValueError, match=r"^decay must be a number or \(4,\) for 4 neurons, got shape \(3,\)$"):
         LIF(torch.rand(3))(torch.ones(8, 2, 4))
+
+
+@pytest.mark.parametrize("make", [LIF, lambda decay: RecurrentLIF(3, decay), Readout])
+def test_constants_that_want_a_gradient_are_refused(make):
+    decay = nn.Parameter(torch.tensor(0.5))
+    with pytest.raises(TypeError, match="decay must be a constant, got a tensor that requires a gradient"):
+        make(decay)
+    assert make(decay.detach()).decay == make(np.float32(0.5)).decay == 0.5
+    with pytest.raises(TypeError, match="threshold must be a constant"):
+        LIF(0.5, nn.Parameter(torch.tensor(0.5)))
+
+
+def parts():
+    torch.manual_seed(0)
+    linear = nn.Linear(12, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+    return *linear, LIF(0.9, 0.3), RecurrentLIF(8, 0.8, 0.3), Readout()
+
+
+def test_layers_of_layers_in_a_sequence():
+    a, b, c, lif, recurrent, readout = parts()
+    x = torch.rand(5, 2, 3, 2, 2)
+    expected = SpikingSequential(a, lif, b, recurrent, c, readout, score="mean")(x)
+    assert expected.abs().sum() > 0
+    first, second, last = SpikingLayer(a, lif), SpikingLayer(b, recurrent), ReadoutLayer(c, readout)
+    for modules in (
+        (first, second, last),
+        (Recompute(first), Recompute(second), last),
+        (nn.Sequential(a, lif), SpikingSequential(b, SpikingSequential(recurrent)), c, readout),
+    ):
+        assert torch.equal(SpikingSequential(*modules, score="mean")(x), expected)
+    assert SpikingSequential(nn.Conv2d(3, 4, 1), Recompute(LIF()))(x).shape == (5, 2, 4, 2, 2)
+
+
+def test_a_score_within_a_sequence_is_refused():
+    with pytest.raises(ValueError, match="score must be that of the outer SpikingSequential"):
+        SpikingSequential(SpikingSequential(LIF(), score="mean"), nn.Linear(4, 2))

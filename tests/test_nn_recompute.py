@@ -74,3 +74,11 @@ def test_without_gradient():
     first, *_ = (Recompute(layer) for layer in layers())
     with torch.no_grad():
         assert not first(torch.rand(7, 4, 9))[0].requires_grad
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
+def test_the_forward_mode_goes_through_the_layer():
+    (layer, *_), x = layers(), 6 * torch.rand(7, 4, 9)
+    tangents = [torch.func.jvp(lambda y, net=net: net(y)[0], (x,), (x,))[1] for net in (layer, Recompute(layer))]
+    assert torch.equal(*tangents)
+    assert tangents[0].count_nonzero() > 0

@@ -2,11 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from optim_cases import OURS, WITH_DUAL, network, ours
 from torch import nn
 
+import bregma
 from bregma import AdaBreg
 
 
@@ -91,3 +93,24 @@ def test_a_refused_constructor_leaves_the_weights_of_all_groups():
 def test_a_penalty_of_matrices_refuses_vectors(make):
     with pytest.raises(ValueError, match=r"'group_l1:rows' needs parameters of 2 or more dimensions, got shape \(8,\)"):
         make(network().parameters(), penalty="group_l1:rows")
+
+
+@pytest.mark.parametrize("kind", [bregma.AdaBreg, bregma.LinBreg, bregma.ProxSGD])
+def test_numbers_of_numpy_are_numbers(kind):
+    weights, states = [], []
+    for number, whole in ((np.float32, np.int64), (lambda value: float(np.float32(value)), int)):
+        torch.manual_seed(0)
+        net = nn.Linear(5, 4)
+        optimizer = kind(net.parameters(), lr=number(0.01), lam=number(0.1))
+        for _ in range(3):
+            net.zero_grad()
+            net(torch.ones(2, 5)).square().sum().backward()
+            optimizer.step()
+        weights.append(net.weight.detach())
+        states.append(optimizer.state_dict()["param_groups"][0])
+        thinned = torch.optim.Adam(bregma.param_groups(nn.Linear(8, 4)), lr=0.1)
+        sparsifier = bregma.TargetDensity(thinned, number(0.25), total_steps=whole(4), layer_floor=number(0.125))
+        assert all(type(value) in (int, float) for value in (sparsifier.target, sparsifier.total_steps))
+    assert torch.equal(*weights)
+    assert states[0] == states[1]
+    assert not any(isinstance(value, np.generic) for value in states[0].values())

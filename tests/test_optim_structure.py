@@ -9,7 +9,18 @@ from torch import nn
 
 import bregma
 from bregma import TargetDensity
-from bregma.nn import LIF, DelayedRecurrentLIF, Part, Population, Record, RecurrentLIF, SpikingMLP, populations
+from bregma.nn import (
+    LIF,
+    DelayedRecurrentLIF,
+    Part,
+    Population,
+    Recompute,
+    Record,
+    RecurrentLIF,
+    SpikingLayer,
+    SpikingMLP,
+    populations,
+)
 from bregma.optim.baselines import MagnitudePruning
 
 
@@ -294,3 +305,13 @@ def test_what_is_cut_by_a_near_rival_is_not_shrunk_by_it_unless_told(structure, 
     net = bregma.nn.SpikingMLP(8, [8], 3)
     optimizer = torch.optim.Adam(bregma.param_groups(net), lr=0.01)
     assert TargetDensity(optimizer, 0.5, 10, structure=structure, net=net).prox == prox
+
+
+def test_recomputed_layers_are_those_they_hold():
+    first, second = SpikingLayer(nn.Linear(4, 8), LIF()), SpikingLayer(nn.Linear(8, 6), RecurrentLIF(6))
+    last = nn.Linear(6, 2)
+    plain = populations(nn.Sequential(first, second, last))
+    wrapped = populations(nn.Sequential(Recompute(first), Recompute(second), last))
+    assert [population.size for population in wrapped] == [8, 6]
+    for one, other in zip(plain, wrapped, strict=True):
+        assert [id(part.parameter) for part in one.parts] == [id(part.parameter) for part in other.parts]

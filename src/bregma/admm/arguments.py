@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, get_args
 
-from bregma.admm.checks import is_number, whole
+from bregma.admm.checks import whole
 from bregma.admm.convolution import Convolution
 from bregma.admm.layers import as_hidden
 from bregma.admm.parameters import CONSISTENT_ONLY, PAPER_ONLY, EstimatorParameters, Init, SolverName
 from bregma.admm.targets import RULES, Rule
+from bregma.dynamics.checks import is_number
 
 Parameters = Mapping[str, Any]
 

@@ -1,7 +1,7 @@
 """What `ADMMClassifier` makes of the numbers, frames and labels it is given, and whether they fit in memory."""
 
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -38,11 +38,6 @@ def whole(name: str, value: Any, least: int) -> int:
     if value < least:
         raise ValueError(f"{name} must be >= {least}, got {value}")
     return int(value)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a real number of any library, and not a bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def as_frames(frames: Any, layout: Layout, dtype: torch.dtype | None = torch.float32) -> Tensor:

@@ -39,7 +39,8 @@ def load(
     MNIST's idx files. It is recognised by content.
 
     Args:
-        name_or_path: A name of `DATASETS`, or a path. A name wins over a file of that name: write "./digits".
+        name_or_path: A name of `DATASETS`, or a path. A string that is a name wins over a file of that name: write
+            "./digits" or Path("digits").
         root: Folder of the data files of the named sets; the environment variable BREGMA_DATA by default, or else
             ~/.cache/bregma.
         steps: Number of frames T of a sample, >= 1. Default: digits 20, mnist 28, psmnist 784, nmnist 31, shd and ssc
@@ -72,7 +73,8 @@ def load(
         raise ValueError(f"steps must be >= 1, got {steps}")
     if not 0 < validation < 1:
         raise ValueError(f"validation must be in (0, 1), got {validation}")
-    kind, path = (str(name_or_path), None) if str(name_or_path) in DATASETS else recognise(name_or_path)
+    named = isinstance(name_or_path, str) and name_or_path in DATASETS
+    kind, path = (str(name_or_path), None) if named else recognise(name_or_path)
     spikes = kind in ("shd", "ssc", "heidelberg")
     for name, given in (("channels", channels), ("window", window), ("legacy_float16", legacy_float16 or None)):
         if given is not None and not spikes:

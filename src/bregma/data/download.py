@@ -210,7 +210,7 @@ def locate(name: str, root: Path | str | None = None) -> list[Path | None]:
 
 def _find(info: DatasetInfo, file: DataFile, root: Path) -> Path | None:
     # In the order in which the readers look: what was unpacked before the archive.
-    names = [*([file.unpacked] if file.unpacked else []), file.name, file.name.removesuffix(".gz")]
+    names = [*([file.unpacked] if file.unpacked else []), file.name, file.name.removesuffix(".gz").removesuffix(".zip")]
     try:
         return find_file(info.folder, names, root)
     except FileNotFoundError:
@@ -221,6 +221,9 @@ def _verify_file(info: DatasetInfo, file: DataFile, root: Path) -> FileState:
     path = _find(info, file, root)
     if path is None:
         return FileState(file.name, None, "missing")
+    if path.is_dir():  # an archive of recordings, unpacked
+        found = any(path.glob("**/*.bin"))
+        return FileState(file.name, path if found else None, "unchecked" if found else "missing")
     if path.name == file.name and _md5(path) == file.md5:
         return FileState(file.name, path, "ok")
     if file.unpacked_md5 is not None and file.unpacked is None:

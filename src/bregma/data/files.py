@@ -119,10 +119,23 @@ def _unzip_one(path: Path, suffix: str) -> bytes:
         names = [name for name in safe_members(archive, path) if name.endswith(suffix)]
         if len(names) != 1:
             raise ValueError(f"{path}: zip archive must hold exactly one file *{suffix}, got {len(names)}")
-        size = archive.getinfo(names[0]).file_size
-        if size > MOST_UNPACKED:
-            raise ValueError(f"{path}: unpacks to {size} bytes, more than {MOST_UNPACKED}; unpack it first")
-        return archive.read(names[0])
+        return read_member(archive, names[0], MOST_UNPACKED, f"{path}: {names[0]}")
+
+
+def read_member(archive: zipfile.ZipFile, name: str, most: int, where: str) -> bytes:
+    """Content of a file in a zip archive; one of more than `most` bytes is refused, whatever its header says.
+
+    Raises:
+        ValueError: If it is larger; the message calls it `where`.
+        zipfile.BadZipFile: If its header says too little.
+    """
+    size = archive.getinfo(name).file_size
+    if size > most:
+        raise ValueError(
+            f"{where}: unpacks to {size} bytes, more than {most}; unpack the archive first if that is right"
+        )
+    with archive.open(name) as file:
+        return file.read(size + 1)  # without a bound all that there is would be unpacked before zipfile sees the lie
 
 
 def same_process(pid: int | None) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bregma.data.dataset import VALIDATION_SHARE, Splits, split_validation
 from bregma.data.events import EventFrames, Recording
-from bregma.data.files import DAMAGED, find_file, open_zip, safe_members, same_process
+from bregma.data.files import DAMAGED, find_file, open_zip, read_member, safe_members, same_process
 
 CLASSES = tuple("0123456789")
 SIDE = 34
@@ -27,6 +27,7 @@ SIDE = 34
 WINDOW_US = 310_000
 STEPS = 31
 
+_MOST_BYTES = 1 << 24  # of a recording in an archive, 3.4 million events; real ones have some thousands
 _OVERFLOW_Y = 240
 _OVERFLOW_US = 2**13
 _MEMBER = re.compile(r"(?:^|/)(?:(Train|Test)/)?(\d)/[^/.][^/]*\.bin$")
@@ -76,7 +77,8 @@ class BinRecordings(EventFrames):
         binary: Frames of zeros and ones instead of counts.
 
     Raises:
-        ValueError: If the archive is damaged or holds a path outside its folder, or no recording is found.
+        ValueError: If the archive is damaged or holds a path outside its folder, or no recording is found; when a
+            recording is read, also if it unpacks to more than 16 MiB.
     """
 
     def __init__(self, source: Path, part: str, steps: int = STEPS, binary: bool = True) -> None:
@@ -107,7 +109,7 @@ class BinRecordings(EventFrames):
         if self._archive is None or not same_process(self._pid):
             self._archive, self._pid = open_zip(self.source), os.getpid()
         try:
-            return decode_bin(self._archive.read(name), where)
+            return decode_bin(read_member(self._archive, name, _MOST_BYTES, where), where)
         except DAMAGED as error:
             raise ValueError(f"{where}: damaged zip archive ({error}); delete it and fetch again") from None
 

@@ -2,7 +2,7 @@
 
 ==========  ===============================================================================================
 ``"auto"``  the kernels where they apply (CPU, float32 or float64, built-in surrogate), the reference elsewhere
-``torch``   always the reference: any device, any dtype, any surrogate, double backward
+``torch``   always the reference: any device, any dtype, any surrogate, double backward, forward mode, ``torch.func``
 ``numba``   always the kernels; what they cannot do is an error
 ==========  ===============================================================================================
 
@@ -13,6 +13,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
+
+import torch
+from torch.autograd import forward_ad
 
 Backend = Literal["auto", "torch", "numba"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -60,3 +63,15 @@ def use_backend(name: Backend) -> Iterator[None]:
         yield
     finally:
         set_backend(before)
+
+
+def transforming() -> bool:
+    """Whether forward-mode differentiation or a transform of ``torch.func`` is at work, which no kernel follows.
+
+    Example:
+        >>> transforming(), torch.func.vmap(lambda x: x + transforming())(torch.zeros(1))
+        (False, tensor([1.]))
+    """
+    if forward_ad._current_level >= 0 or torch.compiler.is_compiling():  # the compiler cannot tell the rest
+        return forward_ad._current_level >= 0
+    return torch._C._functorch.peek_interpreter_stack() is not None

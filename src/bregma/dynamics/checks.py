@@ -1,10 +1,13 @@
 """Checks of what goes into a recurrence, shared by every backend: one line that says what came and what is allowed."""
 
 import math
+from numbers import Real
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from bregma.dynamics.backend import transforming
 
 _ALLOWED = {"decay": "in [0, 1]", "threshold": "a finite number > 0"}
 
@@ -56,14 +59,19 @@ def check_constant(name: Literal["decay", "threshold"], value: Tensor | float, n
 def check_range(name: Literal["decay", "threshold"], value: Tensor | float) -> None:
     """Raise if a decay lies outside [0, 1], or a threshold is not finite and > 0; tensors without data pass."""
     if not isinstance(value, Tensor):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if not is_number(value):
             raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
-        value = torch.tensor(value, dtype=torch.float64, device="cpu")
+        value = torch.tensor(float(value), dtype=torch.float64, device="cpu")
     if value.is_meta:
         return
     inside = (value >= 0) & (value <= 1) if name == "decay" else (value > 0) & (value < math.inf)
     if not bool(inside.all()):
         raise ValueError(f"{name} must be {_ALLOWED[name]}, got {value[~inside].flatten()[0].item():g}")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number of any library, and not a bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_number(name: str, value: float, allowed: str, inside: bool) -> None:
@@ -78,9 +86,9 @@ def check_membrane(membrane: Tensor) -> None:
     A NaN membrane compares as below threshold, so the neuron would fall silent and the loss stay finite. NaN never
     leaves a membrane (``decay * NaN`` is NaN for every decay and reset), so one look at the end, 1/T of the work of
     a look at the current, finds it whenever it came in. Done on the CPU only: elsewhere it would wait for the device,
-    and a compiled graph cannot branch on data.
+    and neither a compiled graph nor ``vmap`` can branch on data.
     """
-    if torch.compiler.is_compiling() or membrane.device.type != "cpu":
+    if torch.compiler.is_compiling() or transforming() or membrane.device.type != "cpu":
         return
     broken = ~membrane.isfinite()
     if bool(broken.any()):

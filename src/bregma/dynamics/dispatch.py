@@ -6,7 +6,7 @@ from functools import wraps
 import torch
 from torch import Tensor
 
-from bregma.dynamics.backend import get_backend
+from bregma.dynamics.backend import get_backend, transforming
 from bregma.dynamics.checks import check_current, check_membrane, check_weight
 from bregma.dynamics.delays import check_delayed, delay_kernel
 from bregma.dynamics.delays import delayed_recurrent_lif as reference_delayed_recurrent_lif
@@ -160,6 +160,8 @@ def use_kernels(current: Tensor, *constants: Tensor | float, surrogate: Surrogat
         obstacle = f"{current.dtype} on {current.device.type}"
     elif any(isinstance(constant, Tensor) and constant.requires_grad for constant in constants):
         obstacle = "gradients of decay or threshold"
+    elif transforming():
+        obstacle = "forward-mode differentiation or torch.func"
     elif surrogate is not None and surrogate_code(surrogate) is None:
         obstacle = f"surrogate {type(surrogate).__name__}"
     if obstacle and backend == "numba":

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from bregma.dynamics import memory, products
-from bregma.dynamics.backend import get_backend
+from bregma.dynamics.backend import get_backend, transforming
 from bregma.dynamics.kernels import as_bits, words_for
 from bregma.dynamics.kernels_events import pack
 from bregma.dynamics.ops import array, once_differentiable, operator
@@ -44,6 +44,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     The values are those of the dense product up to the order of summation. The gradient of the weights is dense and
     exact also where weights are zero.
 
+    A spike train of this package brings its bits along, and loses them when it is changed in place. Torch does not
+    notice a change through ``x.data`` or ``x.numpy()``: make it in a copy (``x.clone()``), or the product is that of
+    the old spikes.
+
     Args:
         x: spikes, event counts or anything else, (..., n_in).
         weight: (n_out, n_in).
@@ -60,7 +64,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         tensor([[2.]])
     """
     ours = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and weight.dtype == x.dtype
-    if get_backend() == "torch" or not ours or x.numel() == 0 or weight.numel() == 0:
+    if get_backend() == "torch" or transforming() or not ours or x.numel() == 0 or weight.numel() == 0:
         return torch.nn.functional.linear(x, weight, bias)
     if weight.dim() != 2 or weight.shape[1] != x.shape[-1]:
         came, allowed = tuple(weight.shape), f"(n_out, {x.shape[-1]})"

@@ -204,4 +204,4 @@ def membrane_step(reset: Reset) -> Step:
 def like_current(name: Literal["decay", "threshold"], value: Tensor | float, current: Tensor) -> Tensor | float:
     """A checked neuron constant; a tensor in the dtype of the current, which is the dtype all is computed in."""
     check_constant(name, value, current.shape[-1])
-    return value.to(current.dtype) if isinstance(value, Tensor) else value
+    return value.to(current.dtype) if isinstance(value, Tensor) else float(value)

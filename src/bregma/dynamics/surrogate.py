@@ -14,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from bregma.dynamics.backend import transforming
+
 
 @runtime_checkable
 class Surrogate(Protocol):
@@ -122,16 +124,32 @@ class Box:
 class _Spike(torch.autograd.Function):
     """Exact step forward, surrogate backward; the backward is made of torch functions, so it can be derived again."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, surrogate: Surrogate, strict: bool) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.surrogate = surrogate
+    def forward(x: Tensor, surrogate: Surrogate, strict: bool) -> Tensor:
         return ((x > 0) if strict else (x >= 0)).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Surrogate, bool], output: Tensor) -> None:
+        x, ctx.surrogate, _ = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         return grad * ctx.surrogate.derivative(x), None, None
+
+
+class _DualSpike(_Spike):
+    """With the forward mode, whose mere presence keeps `torch.compile` from tracing a function."""
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        (x,) = ctx.saved_tensors
+        slope: Tensor = ctx.surrogate.derivative(x)
+        return tangent * slope
 
 
 def spike(x: Tensor, surrogate: Surrogate, *, strict: bool = True) -> Tensor:
@@ -149,4 +167,7 @@ def spike(x: Tensor, surrogate: Surrogate, *, strict: bool = True) -> Tensor:
         >>> spike(torch.tensor([-1.0, 0.0, 1.0]), ATan())
         tensor([0., 0., 1.])
     """
-    return _Spike.apply(x, surrogate, strict)  # type: ignore[no-any-return, no-untyped-call]
+    if torch.compiler.is_compiling() and transforming():
+        raise RuntimeError("torch.compile would lose the tangents of spikes; run the forward mode without it")
+    step = _DualSpike if transforming() else _Spike
+    return step.apply(x, surrogate, strict)  # type: ignore[no-any-return, no-untyped-call]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import torch
 from sklearn.utils.validation import check_is_fitted
@@ -12,7 +13,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from bregma.admm import ADMMClassifier, ConsistentADMM, Convolution
 from bregma.admm.synapses import Dense
-from bregma.nn import LIF, DelRec, Readout, SpikeLinear, SpikingMLP, SpikingSequential
+from bregma.nn import (
+    LIF,
+    DelRec,
+    Readout,
+    ReadoutLayer,
+    Recompute,
+    SpikeLinear,
+    SpikingLayer,
+    SpikingMLP,
+    SpikingSequential,
+)
 
 Network = nn.Module | ADMMClassifier | ConsistentADMM
 
@@ -47,7 +58,9 @@ def as_sequential(net: Network) -> SpikingSequential:
         )
     """
     if isinstance(net, SpikingSequential):
-        return net if len(list(net.children())) == len(net) else SpikingSequential(each_place(net), score=net.score)
+        layers = each_place(net)
+        same = [id(layer) for layer in layers.values()] == [id(layer) for layer in net]
+        return net if same else SpikingSequential(layers, score=net.score)
     if isinstance(net, SpikingMLP):
         return _of_mlp(net)
     if isinstance(net, DelRec):
@@ -65,14 +78,27 @@ def as_sequential(net: Network) -> SpikingSequential:
 
 
 def each_place(net: nn.Sequential) -> OrderedDict[str, nn.Module]:
-    """The layers by name, with a copy that shares its tensors where one stands at several places."""
+    """The layers by name, with a copy that shares its tensors where one stands at several places.
+
+    Layers of layers, such as a sequence in the sequence, are taken apart.
+    """
     seen: set[int] = set()
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for name, module in net._modules.items():
-        assert module is not None
+    for name, module in _leaves(net):
+        if name in layers:
+            raise ValueError(f"net must have layers of different names, got {name!r} twice when taken apart")
         layers[name] = copy.copy(module) if id(module) in seen else module
         seen.add(id(module))
     return layers
+
+
+def _leaves(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in net._modules.items():
+        assert module is not None
+        if isinstance(module, nn.Sequential | SpikingLayer | ReadoutLayer | Recompute):
+            yield from ((f"{name}_{inner}", layer) for inner, layer in _leaves(module))
+        else:
+            yield name, module
 
 
 def input_shape(chain: SpikingSequential, frame_shape: tuple[int, ...] | None) -> tuple[int, ...]:

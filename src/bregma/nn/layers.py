@@ -1,5 +1,6 @@
 """Spiking layers: `torch.nn.Module`s over the recurrences of `bregma.dynamics`, time-major (T, B, n).
 
+Decays and thresholds are constants, saved with the weights; the functions of `bregma.dynamics` also differentiate them.
 Layers hold no hidden state. What a call needs of the past goes in as ``state`` and comes back beside the output:
 
 >>> lif = LIF(decay=0.9)
@@ -177,7 +178,12 @@ class Readout(nn.Module):
 def _constant(name: Literal["decay", "threshold"], value: float | Tensor) -> Tensor:
     """A neuron constant as a tensor, () or (n,), checked to lie in its range."""
     check_range(name, value)
-    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.get_default_dtype())
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise TypeError(
+            f"{name} must be a constant, got a tensor that requires a gradient: layers do not learn it; to learn it, "
+            f"hand it to a function of bregma.dynamics in a module of your own, or else {name}.detach() to the layer"
+        )
+    tensor = value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.get_default_dtype())
     if tensor.dim() > 1 or tensor.numel() == 0 or not tensor.is_floating_point():
         came = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
         raise ValueError(f"{name} must be a number or a floating-point tensor () or (n,), got {came}")

@@ -12,9 +12,10 @@ from torch.nn.modules.conv import _ConvNd
 from bregma.nn.delayed import DelayedRecurrentLIF
 from bregma.nn.delrec import DelRec, _HiddenLayer
 from bregma.nn.models import ReadoutLayer, SpikingLayer, SpikingMLP
+from bregma.nn.recompute import Recompute
 
 # Modules whose children run one after the other, in the order in which they are registered.
-_CHAINS = (nn.Sequential, nn.ModuleList, SpikingMLP, SpikingLayer, ReadoutLayer, DelRec, _HiddenLayer)
+_CHAINS = (nn.Sequential, nn.ModuleList, SpikingMLP, SpikingLayer, ReadoutLayer, Recompute, DelRec, _HiddenLayer)
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bregma.dynamics.backend import transforming
 from bregma.dynamics.events import recall, remember, unpacked
 
 
@@ -38,7 +39,7 @@ class Recompute(nn.Module):
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the layer returns."""
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        if torch.compiler.is_compiling() or transforming() or not torch.is_grad_enabled():
             plain: tuple[Tensor, Tensor] = self.layer(x, state)
             return plain
         spikes, state = _Again.apply(self.layer, x, state, *self.layer.parameters())  # type: ignore[no-untyped-call]

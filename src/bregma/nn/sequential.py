@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from bregma.nn.layers import LIF, Readout
+from bregma.nn.models import ReadoutLayer, SpikingLayer
+from bregma.nn.recompute import Recompute
 
 Score = Literal["mean", "sum", "last", "softmax"]
 SCORES: tuple[Score, ...] = get_args(Score)
@@ -26,7 +28,8 @@ class SpikingSequential(nn.Sequential):
 
     `LIF` layers (recurrent and delayed ones too) and `Readout` see whole sequences and keep the shape of a frame, so
     they may follow a convolution; their constants are then one number, or one per neuron of the flattened frame. Frames
-    are flattened before an ``nn.Linear``. Every other module sees the frames of all steps as one batch.
+    are flattened before an ``nn.Linear``, a `SpikingLayer` and a `ReadoutLayer`. A sequence in the sequence stands for
+    its modules, a `Recompute` for its layer. Every other module sees the frames of all steps as one batch.
 
     Args:
         *modules: as of ``nn.Sequential``: modules, or one ordered dict from name to module.
@@ -37,7 +40,7 @@ class SpikingSequential(nn.Sequential):
         (T, B, ...) -> (T, B, ...), or (B, ...) with a score.
 
     Raises:
-        ValueError: an unknown score, or an input that is not time-major.
+        ValueError: an unknown score, a score of a sequence within the sequence, or an input that is not time-major.
         TypeError: an input of integers.
 
     Example:
@@ -51,6 +54,8 @@ class SpikingSequential(nn.Sequential):
         if score not in _SCORES:
             raise ValueError(f"score must be None or one of {', '.join(SCORES)}, got {score!r}")
         super().__init__(*modules)
+        if any(getattr(module, "score", None) for module in self if isinstance(module, nn.Sequential)):
+            raise ValueError("score must be that of the outer SpikingSequential, got one within the sequence")
         self.score: Score | None = score
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,9 +75,14 @@ class SpikingSequential(nn.Sequential):
 
 def over_time(module: nn.Module, x: Tensor) -> Tensor:
     """Output of one module of a `SpikingSequential` for (T, B, ...)."""
-    if isinstance(module, LIF | Readout):
+    if isinstance(module, nn.Sequential):
+        for inner in module:
+            x = over_time(inner, x)
+        return x
+    if isinstance(module, LIF | Readout | SpikingLayer | ReadoutLayer | Recompute):
         output: Tensor = module(x.flatten(2))[0]
-        return output.view_as(x)
+        layer = module.layer if isinstance(module, Recompute) else module
+        return output.view_as(x) if isinstance(layer, LIF | Readout) else output
     if isinstance(module, nn.Linear):
         flat: Tensor = module(x.flatten(2))
         return flat

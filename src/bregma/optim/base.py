@@ -55,6 +55,7 @@ class ProximalOptimizer(Optimizer):
         """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        group.update({key: checks.plain(value) for key, value in group.items() if key != "params"})
         try:
             self._check_group(group)
             checks.parameters(group["params"], group["penalty"])

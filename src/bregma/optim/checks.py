@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from bregma.dynamics.checks import is_number
 from bregma.prox import get
 
 INITS = ("anchored", "shrink", "sparse")
 
 
-def number(name: str, value: Any, *, low: float, high: float = math.inf, open_low: bool = False) -> None:
-    """Raise unless ``value`` is a finite number in ``[low, high)`` (``(low, high)`` if ``open_low``).
+def plain(value: Any) -> Any:
+    """A number of any library as one of Python, in a tuple too; anything else as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> plain((np.float32(0.5), np.int64(2), "a"))
+        (0.5, 2, 'a')
+    """
+    if isinstance(value, tuple):
+        return tuple(plain(item) for item in value)
+    if isinstance(value, (int, float)) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def number(name: str, value: Any, *, low: float, high: float = math.inf, open_low: bool = False) -> float:
+    """Return ``value`` as a number of Python; raise unless it is finite and in ``[low, high)``.
+
+    With ``open_low`` it must be in ``(low, high)``.
 
     Raises:
         TypeError: not a real number.
@@ -26,13 +45,14 @@ def number(name: str, value: Any, *, low: float, high: float = math.inf, open_lo
             ...
         ValueError: lr must be >= 0, got -1.0
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not is_number(value):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     inside = (value > low if open_low else value >= low) and value < high
     if not inside:
         upper = "" if high == math.inf else f" and < {high:g}"
         finite = " and finite" if high == math.inf and not value < math.inf else ""
         raise ValueError(f"{name} must be {'>' if open_low else '>='} {low:g}{upper}{finite}, got {value}")
+    return cast(float, plain(value))
 
 
 def learning_rate(lr: Any) -> None:
@@ -54,11 +74,12 @@ def betas(value: Any) -> None:
         number(f"betas[{index}]", beta, low=0.0, high=1.0)
 
 
-def share(name: str, value: Any) -> None:
-    """Raise unless ``value`` is a number in (0, 1]."""
-    number(name, value, low=0.0)
-    if not 0.0 < value <= 1.0:
+def share(name: str, value: Any) -> float:
+    """Return ``value`` as a number of Python; raise unless it is in (0, 1]."""
+    part = number(name, value, low=0.0)
+    if not 0.0 < part <= 1.0:
         raise ValueError(f"{name} must be in (0, 1], got {value}")
+    return part
 
 
 def start(init: Any, init_density: Any, seed: Any) -> None:
@@ -66,7 +87,7 @@ def start(init: Any, init_density: Any, seed: Any) -> None:
     if init not in INITS:
         raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")
     share("init_density", init_density)
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral)):
         raise TypeError(f"seed must be an integer or None, got {type(seed).__name__}")
     if seed is not None and seed < 0:
         raise ValueError(f"seed must be >= 0, got {seed}")
@@ -103,9 +124,10 @@ def gradients(owner: str, params: list[Tensor]) -> None:
             raise TypeError(f"{owner} needs dense gradients, got layout {p.grad.layout} of shape {tuple(p.shape)}")
 
 
-def count(name: str, value: Any, *, low: int) -> None:
-    """Raise unless ``value`` is an integer >= ``low``."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def count(name: str, value: Any, *, low: int) -> int:
+    """Return ``value`` as an integer of Python; raise unless it is one >= ``low``."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     if value < low:
         raise ValueError(f"{name} must be >= {low}, got {value}")
+    return int(value)

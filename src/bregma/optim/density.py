@@ -133,7 +133,7 @@ class TargetDensity(Sparsifier):
         net: nn.Module | None = None,
     ) -> None:
         check_metric(optimizer, metric)
-        checks.number("l1", l1, low=0.0)
+        l1 = checks.number("l1", l1, low=0.0)
         if cost not in COSTS:
             raise ValueError(f"cost must be one of {', '.join(COSTS)}, got {cost!r}")
         if cost == "synops" and net is None:

@@ -147,7 +147,7 @@ class WarmUpLam(LamScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, steps: int) -> None:
-        checks.count("steps", steps, low=1)
+        steps = checks.count("steps", steps, low=1)
         self.steps = steps
         super().__init__(optimizer)
 
@@ -186,10 +186,10 @@ class LamController(LamScheduler):
     def __init__(
         self, optimizer: Optimizer, density: float, *, every: int = 10, gain: float = 0.5, most: float = 100.0
     ) -> None:
-        checks.share("density", density)
-        checks.count("every", every, low=1)
-        checks.number("gain", gain, low=0.0, open_low=True)
-        checks.number("most", most, low=1.0)
+        density = checks.share("density", density)
+        every = checks.count("every", every, low=1)
+        gain = checks.number("gain", gain, low=0.0, open_low=True)
+        most = checks.number("most", most, low=1.0)
         self.density = density
         self.every = every
         self.gain = gain

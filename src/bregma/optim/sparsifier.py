@@ -71,14 +71,14 @@ class Sparsifier:
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
         if optimizer in _ridden:
             raise ValueError("optimizer must have no other method that thins out its weights; make a new optimizer")
-        checks.share("density", density)
-        checks.count("total_steps", total_steps, low=1)
+        density = checks.share("density", density)
+        total_steps = checks.count("total_steps", total_steps, low=1)
         if ramp_end is None:
             ramp_end = thresholds.ramp_end(density) if structure == "weights" else 0.75
-        checks.share("ramp_end", ramp_end)
-        checks.count("every", every, low=1)
-        checks.count("neuron_floor", neuron_floor, low=0)
-        checks.number("layer_floor", layer_floor, low=0.0)
+        ramp_end = checks.share("ramp_end", ramp_end)
+        every = checks.count("every", every, low=1)
+        neuron_floor = checks.count("neuron_floor", neuron_floor, low=0)
+        layer_floor = checks.number("layer_floor", layer_floor, low=0.0)
         if allocation not in thresholds.ALLOCATIONS:
             raise ValueError(f"allocation must be one of {', '.join(thresholds.ALLOCATIONS)}, got {allocation!r}")
         if layer_floor > density:

@@ -59,9 +59,9 @@ class STR(Sparsifier):
         neuron_floor: int = 0,
         layer_floor: float = 0.0,
     ) -> None:
-        checks.number("decay", decay, low=0.0)
-        checks.number("lr_s", lr_s, low=0.0, open_low=True)
-        checks.number("start", start, low=-100.0, high=100.0)
+        decay = checks.number("decay", decay, low=0.0)
+        lr_s = checks.number("lr_s", lr_s, low=0.0, open_low=True)
+        start = checks.number("start", start, low=-100.0, high=100.0)
         super().__init__(
             optimizer,
             density,

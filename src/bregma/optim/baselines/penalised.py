@@ -42,7 +42,7 @@ class L1Pruning(OneShotPruning):
         neuron_floor: int = 0,
         layer_floor: float = 0.0,
     ) -> None:
-        checks.number("lam", lam, low=0.0)
+        lam = checks.number("lam", lam, low=0.0)
         super().__init__(
             optimizer,
             density,

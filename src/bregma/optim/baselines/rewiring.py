@@ -37,8 +37,8 @@ class _Rewiring(Sparsifier):
         neuron_floor: int = 0,
         layer_floor: float = 0.0,
     ) -> None:
-        checks.share("drop", drop)
-        checks.count("seed", seed, low=0)
+        drop = checks.share("drop", drop)
+        seed = checks.count("seed", seed, low=0)
         super().__init__(
             optimizer,
             density,
