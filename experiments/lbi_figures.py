@@ -22,7 +22,7 @@ Row = dict[str, Any]
 COLORS = ("#c9ced4", "#9ecae1", "#4a98c9", "#1c5fa5", "#0b3572", "#3b0f4f")  # lam, from 0 up
 ADAM = "#d55e00"
 SCHEDULES = {"onecycle": "with schedule", "constant": "without schedule"}
-CLASSES = {"shd_synth": 20, "fsdd": 10, "psmnist98": 10, "psmnist784": 10}
+CLASSES = {"shd_synth": 20, "shd_synth80": 20, "fsdd": 10, "psmnist98": 10, "psmnist98x8": 10, "psmnist784": 10}
 #: Parameters of the published networks, asserted in tests/test_nn_delrec.py.
 PUBLISHED = {"shd": 173_844, "ssc": 374_819, "psmnist": 156_154}
 
