@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -116,6 +117,7 @@ T, U = np.array([0.1, 0.2]), np.array([0, 1])
         (T, U, {"steps": 2, "window": 0.0}, ValueError, "window must be > 0, got 0.0"),
         (T, U, {"steps": 2, "window": np.nan}, ValueError, "window must be > 0, got nan"),
         (T, U, {"dt": -1.0}, ValueError, "dt must be > 0, got -1.0"),
+        (T, U, {"dt": 1e-300}, ValueError, "dt must be such that the last event has a step, got dt=1e-300 .* at 0.2"),
         (T, U, {"steps": 2}, ValueError, "window and steps, or dt, must be given"),
         (T, U, {"steps": 2, "window": 1.0, "dt": 1.0}, ValueError, "window and steps, or dt, must be given"),
         (T, U + 1, {"steps": 2, "window": 1.0}, ValueError, r"units must be in \[0, 2\), got 2 at event 1"),
@@ -130,6 +132,15 @@ T, U = np.array([0.1, 0.2]), np.array([0, 1])
 def test_bad_input_is_named(times, units, options, error, message):
     with pytest.raises(error, match=message):
         bin_events(times, units, 2, **options)
+
+
+@pytest.mark.parametrize("made", [list, torch.as_tensor])
+def test_lists_and_tensors_are_taken(made):
+    options = {"steps": 2, "window": 0.4}
+    expected = bin_events(T, U, 2, **options, indptr=np.array([0, 1, 2]))
+    np.testing.assert_array_equal(
+        bin_events(made(T), made(U), 2, **options, indptr=made(np.array([0, 1, 2]))), expected
+    )
 
 
 def test_no_units_is_refused():

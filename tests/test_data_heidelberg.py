@@ -159,6 +159,30 @@ def test_files_that_do_not_fit_are_named(tmp_path, changes, message):
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("labels", 3),
+        ("labels", [[0], [1]] * 5),
+        ("labels", h5py.Empty("i4")),
+        ("spikes/times", 0.5),
+        ("spikes/units", h5py.Empty("u2")),
+        ("extra/keys", "ab"),  # two classes "a" and "b", if read letter by letter
+        ("extra/keys", [["a"], ["b"]]),
+        ("extra/keys", None),  # a folder
+    ],
+)
+def test_what_is_no_list_is_named(tmp_path, name, data):
+    with h5py.File(ten(tmp_path / "a.h5"), "a") as file:
+        del file[name]
+        if data is None:
+            file.create_group(name)
+        else:
+            file.create_dataset(name, data=data)
+    with pytest.raises(ValueError, match=rf"a\.h5: {name} must be a list, got (none|shape)"):
+        load(tmp_path / "a.h5")
+
+
 def test_labels_must_be_integers(tmp_path):
     with pytest.raises(TypeError, match=r"a.h5: labels must be integers, got float64"):
         load(ten(tmp_path / "a.h5", labels=[0.0, 1.0] * 5))
@@ -186,7 +210,7 @@ def test_a_file_without_spikes_is_named(tmp_path):
         load(tmp_path / "a.h5")
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["labels"] = file["spikes/times"] = file["spikes/units"] = np.zeros((3, 2))
-    with pytest.raises(ValueError, match=r"b.h5: spikes/times must be lists"):
+    with pytest.raises(ValueError, match=r"b.h5: spikes/times must be a list, got shape \(3, 2\)"):
         load(tmp_path / "b.h5")
 
 

@@ -46,6 +46,11 @@ def test_an_overflow_event_moves_what_follows():
     assert times.tolist() == [10, 10 + 2**13, 5 + 2**14]
 
 
+def test_a_time_past_all_frames_does_not_come_round_again():
+    times, _ = decode_bin(event(0, 240, 0) * 2**19 + event(1, 1, 10))  # 2**32 microseconds
+    assert times.tolist() == [2**31 - 1]
+
+
 def test_an_empty_recording_is_silent():
     assert [len(part) for part in decode_bin(b"")] == [0, 0]
 

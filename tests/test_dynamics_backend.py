@@ -239,6 +239,18 @@ def test_a_second_derivative_names_the_way_out():
                 torch.autograd.grad(gradient.sum(), leaves["current"])
 
 
+@pytest.mark.parametrize("kind", ["lif", "recurrent", "delayed"])
+def test_a_second_derivative_through_the_membranes_alone_is_not_lost(kind):
+    leaves, constants, _ = problem(9, 3, 2, 4, torch.float64, False, kind)
+    for name in set(leaves) - {"current"}:
+        leaves[name] = leaves[name].detach()
+    with use_backend("numba"):
+        spikes, _ = FUNCTIONS[kind](**leaves, **constants)
+    (gradient,) = torch.autograd.grad(spikes.sum(), leaves["current"], create_graph=True)
+    with pytest.raises(RuntimeError, match="use_backend\\('torch'\\)"):
+        gradient.square().sum().backward()
+
+
 class Mine:
     def derivative(self, x):
         return torch.exp(-x * x)

@@ -144,3 +144,8 @@ def test_spread_is_saved_and_delays_are_rounded_for_inference(name):
 def test_says_what_is_wrong(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_frames_of_integers_are_refused():
+    with pytest.raises(TypeError, match=r"x must be floating-point frames, got torch.uint8"):
+        small("shd")(torch.zeros(5, 2, 140, dtype=torch.uint8))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bregma.nn import LIF, Recompute, RecurrentLIF, SpikeLinear, SpikingLayer
+from bregma.nn import LIF, DelayedRecurrentLIF, Recompute, RecurrentLIF, SpikeLinear, SpikingLayer
 
 
 def layers():
@@ -46,6 +46,18 @@ def test_the_second_forward_pass_has_the_precision_of_the_first(inside):
             loss.backward()
         gradients.append([p.grad for p in layer.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_the_second_forward_pass_drops_what_the_first_has_dropped():
+    results = []
+    for wrap in (lambda layer: layer, Recompute):
+        torch.manual_seed(0)
+        layer = SpikingLayer(SpikeLinear(9, 33), DelayedRecurrentLIF(33, 0.8, dropout=0.5))
+        spikes, _ = wrap(layer)(6 * torch.rand(7, 4, 9))
+        torch.rand(5)  # others draw between the passes
+        spikes.square().sum().backward()
+        results.append([spikes, torch.rand(5), *(p.grad for p in layer.parameters())])  # and after them
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_only_bits_are_kept():

@@ -222,6 +222,14 @@ def test_what_cannot_be_made_smaller_is_refused():
         bregma.compact(net)
 
 
+@pytest.mark.parametrize("name", ["linear.bias", "norm.running_mean", "neurons.decay", "neurons.threshold"])
+def test_a_neuron_that_is_nan_is_not_taken_for_a_silent_one(name):
+    net = delrec((5,), (False,), "zero", norm=True, leaky=True, learn_spread=False).eval()
+    net.hidden[0].state_dict()[name].view(-1)[0] = torch.nan
+    with pytest.raises(ValueError, match="net must have finite weights"):
+        bregma.compact(net)
+
+
 # -- with an optimizer ---------------------------------------------------------------------------------------------
 
 

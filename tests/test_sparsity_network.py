@@ -194,6 +194,10 @@ BROKEN = {
     "an unknown reset": (lambda t, f: f["hidden"][0].update(reset="sideways"), "sideways"),
     "no layers": (lambda t, f: f.update(hidden=[]), "hidden layers"),
     "no facts": (lambda t, f: f.clear(), "'format' is missing"),
+    "a decay out of range": (lambda t, f: t["hidden.1.decay"].fill_(2), r"decay must be in \[0, 1\], got 2"),
+    "a threshold that all exceed": (lambda t, f: t["hidden.0.threshold"].fill_(-1), "threshold must be a finite"),
+    "a bias that is none": (lambda t, f: t["hidden.0.bias"].fill_(torch.nan), "must be finite"),
+    "an infinite weight": (lambda t, f: t["readout.weight.values"].fill_(torch.inf), "must be finite"),
     "nonsense for layers": (lambda t, f: f.update(hidden=3), "broken"),
 }
 
@@ -214,8 +218,28 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, how):
     assert "\n" not in str(error.value)
 
 
+def test_a_file_that_changes_later_changes_no_network(tmp_path):
+    path, x = tmp_path / "net.safetensors", frames(200).float()
+    bregma.compress(wide()).save(path)
+    sparse = bregma.SparseNetwork.load(path)
+    before = sparse(x)
+    with path.open("r+b") as file:  # as a copy over it would do, or a download in its place
+        file.write(b"\x40" * path.stat().st_size)
+    assert torch.equal(sparse(x), before)
+
+
+@pytest.mark.parametrize("name", ["linear.bias", "linear.weight", "neurons.decay"])
+def test_what_is_not_finite_is_not_compressed(name):
+    net = SpikingMLP(6, (5,), 3)
+    net.hidden[0].state_dict()[name].fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"must be finite|decay must be in \[0, 1\], got nan"):
+        bregma.compress(net)
+
+
 def test_what_cannot_be_run_is_refused():
     sparse = bregma.compress(wide())
+    with pytest.raises(ValueError, match="x must be finite, got NaN or infinity"):
+        sparse(torch.full((2, 2, 200), torch.inf))
     with pytest.raises(TypeError, match=r"x must be frames of float32, float64, uint8 or bool, got torch.int64"):
         sparse(torch.ones(2, 2, 200, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"x must be time-major .* 200 values per frame, got shape \(2, 2, 3\)"):

@@ -58,6 +58,7 @@ def bin_events(
         array([[1, 0],
                [0, 2]])
     """
+    times, units = np.asarray(times), np.asarray(units)
     _check_events(times, units, n_units)
     bounds = _check_indptr(indptr, len(times))
     many, length = _step_ratio(steps, window, dt)
@@ -67,7 +68,12 @@ def bin_events(
     else:
         step = np.floor(times.astype(np.float64) * many / length)
     if steps is None:
-        steps = int(max(step.max(initial=0.0), 0.0)) + 1
+        last = max(step.max(initial=0.0), 0.0)
+        if not last < 2**53:
+            raise ValueError(
+                f"dt must be such that the last event has a step, got dt={dt} for an event at {times.max()}"
+            )
+        steps = int(last) + 1
     inside = (step >= 0) & (step < steps)
     n_samples = len(bounds) - 1
     sample = np.repeat(np.arange(n_samples), np.diff(bounds))
@@ -112,6 +118,7 @@ def _check_events(times: Events, units: Events, n_units: int) -> None:
 def _check_indptr(indptr: NDArray[np.int64] | None, n_events: int) -> NDArray[np.int64]:
     if indptr is None:
         return np.array([0, n_events])
+    indptr = np.asarray(indptr)
     if indptr.ndim != 1 or len(indptr) < 1 or indptr[0] != 0 or indptr[-1] != n_events or (np.diff(indptr) < 0).any():
         raise ValueError(f"indptr must rise from 0 to the number of events {n_events}, got {indptr}")
     return indptr

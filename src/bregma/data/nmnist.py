@@ -58,7 +58,8 @@ def decode_bin(data: bytes, where: str = "data") -> tuple[NDArray[np.int32], NDA
     x, y, high, middle, low = columns.T
     times = ((high & 127) << 16) | (middle << 8) | low
     overflow = y == _OVERFLOW_Y
-    times = times + _OVERFLOW_US * np.cumsum(overflow, dtype=np.int32)
+    later = times + _OVERFLOW_US * np.cumsum(overflow, dtype=np.int64)
+    times = np.minimum(later, np.iinfo(np.int32).max).astype(np.int32)  # half an hour, long past every frame
     times, x, y, polarity = times[~overflow], x[~overflow], y[~overflow], high[~overflow] >> 7
     outside = np.flatnonzero((x >= SIDE) | (y >= SIDE))
     if len(outside):

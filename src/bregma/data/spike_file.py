@@ -46,6 +46,7 @@ class SpikeFile:
         for name in ("spikes/times", "spikes/units", "labels"):
             if not isinstance(file.get(name), h5py.Dataset):
                 raise ValueError(f"{path}: not in the layout of SHD: it has no data set {name!r}")
+            _require_list(path, file, name)
         labels = self._read(lambda: file["labels"][()])
         lengths = [len(file[name]) for name in ("spikes/times", "spikes/units")]
         if lengths != [len(labels)] * 2:
@@ -56,6 +57,7 @@ class SpikeFile:
                 raise ValueError(f"{path}: {name} must be lists of {_KINDS[kind]}, got {element or file[name].dtype}")
         self.named = "extra/keys" in file
         if self.named:
+            _require_list(path, file, "extra/keys")
             keys = self._read(lambda: file["extra/keys"][()])
         else:
             keys = range(1 + int(check_labels(labels, MOST_CLASSES, f"{path}: labels").max()))
@@ -106,6 +108,13 @@ class SpikeFile:
     def __getstate__(self) -> dict[str, Any]:
         """State without content and handle: a worker opens the file for itself."""
         return {**self.__dict__, "_content": None, "_file": None, "_pid": None}
+
+
+def _require_list(path: Path, file: h5py.File, name: str) -> None:
+    """Raise unless this is a data set of one axis; a single name would be read as one class per letter."""
+    shape = getattr(file[name], "shape", None)  # a folder has none, a data set without values has None
+    if shape is None or len(shape) != 1:
+        raise ValueError(f"{path}: {name} must be a list, got {'none' if shape is None else f'shape {shape}'}")
 
 
 _KINDS = {"f": "floating-point numbers", "iu": "integers"}

@@ -13,7 +13,7 @@ from bregma.dynamics import memory
 from bregma.dynamics.kernels import as_bits, words_for
 from bregma.dynamics.kernels_dense import ROWS, panels
 from bregma.dynamics.kernels_lif import lif_backward, lif_forward
-from bregma.dynamics.ops import array, once_differentiable, operator
+from bregma.dynamics.ops import array, once_differentiable, operator, to_be_derived
 from bregma.dynamics.products import Train, weight_gradient
 from bregma.dynamics.threads import over_rows
 
@@ -161,6 +161,7 @@ def _gradients(ctx: Any, grad_spikes: Tensor | None, grad_membrane: Tensor | Non
     trace, bits, weight, decay, threshold, state = ctx.saved_tensors
     if grad_spikes is None:
         grad_spikes = torch.zeros_like(trace)
+    grad_spikes = to_be_derived(grad_spikes)
     grad_current, grad_state, grad_weight = torch.ops.bregma.lif_backward(
         grad_spikes, grad_membrane, trace, bits, weight, decay, threshold, state, ctx.flags, ctx.constants
     )

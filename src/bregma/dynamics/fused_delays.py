@@ -16,7 +16,7 @@ from bregma.dynamics.kernels import as_bits, words_for
 from bregma.dynamics.kernels_delays import delayed_backward, delayed_forward
 from bregma.dynamics.kernels_dense import ROWS, panels
 from bregma.dynamics.kernels_lif import lif_backward
-from bregma.dynamics.ops import array, once_differentiable, operator
+from bregma.dynamics.ops import array, once_differentiable, operator, to_be_derived
 from bregma.dynamics.products import weight_gradient
 from bregma.dynamics.threads import over_rows
 
@@ -178,6 +178,7 @@ def _gradients(
     trace, *saved = ctx.saved_tensors
     if grad_spikes is None:
         grad_spikes = torch.zeros_like(trace)
+    grad_spikes = to_be_derived(grad_spikes)
     grad_current, grad_weight, grad_shape, grad_state = torch.ops.bregma.delayed_lif_backward(
         grad_spikes, grad_membrane, grad_pending, trace, *saved, ctx.flags, ctx.constants
     )

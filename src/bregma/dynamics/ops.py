@@ -35,3 +35,13 @@ def once_differentiable(name: str) -> None:
         )
 
     torch.library.register_autograd(f"bregma::{name}", refuse)
+
+
+def to_be_derived(grad: Tensor) -> Tensor:
+    """Make gradients under ``create_graph`` depend on something, or a second derivative would be zero without a word.
+
+    What they depend on besides, the membranes, is no differentiable output of the operator that kept it.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or grad.requires_grad:
+        return grad
+    return grad.detach().requires_grad_()

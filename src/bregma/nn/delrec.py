@@ -146,7 +146,9 @@ class DelRec(nn.Module):
         (T, B, ...), frames with ``inputs`` values -> logits (B, classes), for ``cross_entropy``.
 
     Raises:
-        ValueError: ``delayed`` does not say as many layers as ``hidden``, or sizes below one.
+        ValueError: ``delayed`` does not say as many layers as ``hidden``, sizes below one, or an input that does not
+            flatten to ``inputs`` values.
+        TypeError: an input of integers.
 
     Example:
         >>> import dataclasses
@@ -173,6 +175,8 @@ class DelRec(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) of frames (T, B, inputs)."""
+        if not x.is_floating_point():
+            raise TypeError(f"x must be floating-point frames, got {x.dtype}")
         if x.dim() < 3 or math.prod(x.shape[2:]) != self.architecture.inputs or 0 in x.shape:
             raise ValueError(f"x must be (T, B, {self.architecture.inputs}) with T, B >= 1, got shape {tuple(x.shape)}")
         x = x.flatten(2)

@@ -1,10 +1,12 @@
 """Less memory for more time: keep the bits of the spikes, compute the membranes again."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import get_device_states, set_device_states
 
 from bregma.dynamics.backend import transforming
 from bregma.dynamics.events import recall, remember, unpacked
@@ -15,7 +17,8 @@ class Recompute(nn.Module):
 
     A layer of T steps, B samples and n neurons then holds ``T B n / 8`` bytes between the passes and not ``4 T B n``
     (float32), at the price of a second forward pass, about a third more time. The gradients are the same, bit for
-    bit, if the layer is deterministic. An input that is no spike train of this package is kept as it is.
+    bit: the second pass draws the random numbers of the first, of torch's own generators. What a layer gathers while it
+    runs, as running statistics, is gathered twice. An input that is no spike train of this package is kept as it is.
 
     Args:
         layer: called as ``layer(x)`` or ``layer(x, state)``, returns spikes and state, as `SpikingLayer`.
@@ -53,6 +56,7 @@ class _Again(torch.autograd.Function):
         ctx.layer, ctx.neurons, ctx.dtype = layer, x.shape[-1], x.dtype
         ctx.packed = bits is not None
         ctx.precision = _precision(x.device.type)
+        ctx.random = torch.get_rng_state(), *get_device_states(x)
         ctx.save_for_backward(x if bits is None else bits, state, *parameters)
         ctx.set_materialize_grads(False)
         spikes, after = layer(x, state)
@@ -69,7 +73,7 @@ class _Again(torch.autograd.Function):
             remember(x, kept)
         if state is not None:
             state = state.detach().requires_grad_(need_state)
-        with torch.enable_grad(), ctx.precision:
+        with torch.enable_grad(), ctx.precision, _drawing_again(x.device.type, *ctx.random):
             outputs = ctx.layer(x, state)
         wanted = [(x, need_x), (state, need_state), *zip(parameters, need, strict=True)]
         inputs = [tensor for tensor, needed in wanted if needed]
@@ -78,6 +82,15 @@ class _Again(torch.autograd.Function):
             torch.autograd.grad([out for out, _ in used], inputs, [grad for _, grad in used], allow_unused=True)
         )
         return None, *(next(gradients) if needed else None for _, needed in wanted)
+
+
+@contextmanager
+def _drawing_again(device: str, state: Tensor, devices: list[int], states: list[Tensor]) -> Iterator[None]:
+    """Draw the random numbers that followed a state of the generators; afterwards these are as before."""
+    with torch.random.fork_rng(devices, device_type=device):
+        torch.set_rng_state(state)
+        set_device_states(devices, states, device_type=device)
+        yield
 
 
 def _precision(device: str) -> AbstractContextManager[Any]:

@@ -48,8 +48,8 @@ def compact(net: Net, optimizer: Optimizer | None = None) -> Net:
 
     Raises:
         TypeError: another class of network.
-        ValueError: weights that are NaN, infinite, shared between layers or computed from others; an optimizer that
-            holds no parameter of ``net``, or state that no one knows how to cut.
+        ValueError: weights, biases or constants that are NaN or infinite; weights shared between layers or computed
+            from others; an optimizer that holds no parameter of ``net``, or state that no one knows how to cut.
 
     Example:
         >>> from bregma.nn import SpikingMLP

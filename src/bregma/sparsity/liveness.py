@@ -71,12 +71,13 @@ def liveness(parts: Chain, *, training: bool = False) -> Verdict:
             that nobody hears, and those without any incoming connection that stay silent.
 
     Raises:
-        ValueError: a weight is NaN or infinite.
+        ValueError: a weight, a bias, a normalisation or a constant of neurons is NaN or infinite.
     """
     layers = [_layer(stage, first=k == 0, training=training) for k, stage in enumerate(parts.hidden)]
     outlets = [layer.weight for layer in layers[1:]] + [parts.readout.weight.double()]
     hears_bias = [layer.has_bias for layer in layers[1:]] + [parts.readout.bias is not None]
-    _require_finite([*(layer.weight for layer in layers), *(layer.own for layer in layers), outlets[-1]])
+    constants = (x for layer in layers for x in (layer.weight, layer.own, layer.drive, layer.decay, layer.threshold))
+    _require_finite([*constants, outlets[-1]])
     alive = [torch.ones(len(layer.drive), dtype=torch.bool) for layer in layers]
     constant = [torch.zeros_like(mask) for mask in alive]
     drives = [layer.drive.clone() for layer in layers]
@@ -202,4 +203,4 @@ def _drop_unheard(layers: list[_Layer], outlets: list[Tensor], alive: list[Tenso
 
 def _require_finite(tensors: list[Tensor]) -> None:
     if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-        raise ValueError("net must have finite weights, got NaN or infinity")
+        raise ValueError("net must have finite weights, biases, norms, decays and thresholds, got NaN or infinity")

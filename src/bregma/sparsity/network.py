@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bregma.dynamics.checks import check_range
 from bregma.dynamics.compressed import Connections, Population, bits_of
 from bregma.dynamics.delays import delay_kernel, slots_needed
 from bregma.nn import DelayedRecurrentLIF, RecurrentLIF
@@ -67,6 +69,12 @@ class SparseNetwork:
     def __init__(self, hidden: tuple[Population, ...], output: Output) -> None:
         self.hidden = hidden
         self.output = output
+        check_range("decay", output.decay)
+        _check_finite(output.weights, output.bias)
+        for layer in hidden:
+            check_range("decay", layer.decay)
+            check_range("threshold", layer.threshold)
+            _check_finite(layer.inputs, layer.own, layer.bias, layer.shape)
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -74,10 +82,12 @@ class SparseNetwork:
 
         Raises:
             TypeError: frames of another dtype.
-            ValueError: frames of another size, none at all, or on another device.
+            ValueError: frames of another size, none at all, on another device, or with NaN or infinity.
         """
         x = self._frames(x)
         bits, graded = bits_of(x)
+        if graded is not None and not np.isfinite(graded).all():
+            raise ValueError("x must be finite, got NaN or infinity")
         for k, layer in enumerate(self.hidden):
             bits = layer.run(bits, graded if k == 0 else None)
         trace, score = self.output.integrators.membranes(bits), self.output.score
@@ -141,6 +151,14 @@ class SparseNetwork:
         return f"SparseNetwork({'-'.join(map(str, sizes))}, {self.connections} connections, {dtype})"
 
 
+def _check_finite(*parts: Connections | Tensor | None) -> None:
+    """Raise if NaN or infinity is among the weights or constants: a neuron that meets it would fall silent."""
+    for part in parts:
+        values = part.values if isinstance(part, Connections) else part
+        if values is not None and not torch.as_tensor(values).isfinite().all():
+            raise ValueError("weights, biases and kernels of delays must be finite, got NaN or infinity")
+
+
 @torch.no_grad()
 def compress(net: nn.Module) -> SparseNetwork:
     """Return a trained network in a form for inference that costs what its connections cost.
@@ -155,6 +173,7 @@ def compress(net: nn.Module) -> SparseNetwork:
 
     Raises:
         TypeError: another class of network or dtype.
+        ValueError: a weight or a bias is NaN or infinite.
 
     Example:
         >>> import bregma

@@ -58,7 +58,8 @@ def load(path: Path) -> SparseNetwork:
     try:
         with safetensors.safe_open(path, "pt") as file:
             facts = (file.metadata() or {}).get("bregma.SparseNetwork")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            # Copies: what is read lies in the file, and would change with it.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
     if facts is None:
