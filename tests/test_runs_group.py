@@ -91,9 +91,10 @@ def work_twice(rank, size, port, paths, splits):
     dist.destroy_process_group()
 
 
-def test_processes_with_dropout_go_on_bit_for_bit(tmp_path, splits):
-    """Parts of 4 and 3 samples: the generators of the two draw different numbers of gates, and part."""
-    experiment = tiny(network="delrec_psmnist", hidden=(6, 8, 8), batch_size=7, epochs=2, init="anchored")
+@pytest.mark.parametrize("batch_size", (7, 8))
+def test_processes_with_dropout_go_on_bit_for_bit(tmp_path, splits, batch_size):
+    """Each process has a generator of its own, whether its part is as large as the other's or not."""
+    experiment = tiny(network="delrec_psmnist", hidden=(6, 8, 8), batch_size=batch_size, epochs=2, init="anchored")
     whole, parts = (start(tmp_path / name, splits, experiment) for name in ("whole", "parts"))
     mp.start_processes(work_twice, (2, free_port(), [whole.path, parts.path], splits), nprocs=2)
     for name, tensor in whole.tensors("last").items():

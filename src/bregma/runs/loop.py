@@ -69,6 +69,8 @@ class Session:
         self.sparsifier = build_sparsifier(self.net, self.optimizer, self.experiment, steps)
         self.schedule = build_schedule(self.optimizer, self.experiment, steps)
         self.progress = EpochProgress()
+        if workers.rank:  # the networks are alike; what dropout draws for one part of a batch is not for another
+            torch.manual_seed(self.experiment.seed + 1_000_003 * workers.rank)
 
     def save(self) -> None:
         """Write the checkpoint that `restore` reads; called by all workers."""
