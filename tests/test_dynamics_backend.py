@@ -1,6 +1,5 @@
 """The compiled kernels against the torch reference: same spikes, same gradients, for every option."""
 
-import itertools
 import multiprocessing
 import warnings
 
@@ -8,73 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.autograd import forward_ad
+from kernel_problems import FUNCTIONS, KINDS, OPTIONS, TOLERANCE, assert_same, problem, run
 
 from bregma import dynamics
-from bregma.dynamics import RESETS, ATan, Box, FastSigmoid, Triangle, backend, dispatch, use_backend
-
-SURROGATES = [ATan(), Triangle(), FastSigmoid(slope=5.0), Box()]
-TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-12}
-OPTIONS = [
-    {"reset": reset, "strict": strict, "detach_reset": detach, "surrogate": surrogate}
-    for reset, strict, detach, surrogate in itertools.product(RESETS, (True, False), (True, False), SURROGATES)
-]
-
-
-def grid(generator, *shape, scale=8.0):
-    """Random multiples of 1/scale: sums of them are exact, so that the order of summation cannot flip a spike."""
-    return torch.randint(-12, 17, shape, generator=generator) / scale
-
-
-def problem(seed, steps, batch, n, dtype, stateful, kind):
-    """Arguments by name, all that take a gradient as leaves, and upstream gradients."""
-    generator = torch.Generator().manual_seed(seed)
-    leaves = {"current": grid(generator, steps, batch, n)}
-    delayed = kind in ("delayed", "gated")
-    if kind == "recurrent" or delayed:
-        leaves["weight"] = (grid(generator, n, n) - 0.375) / 4
-    if delayed:
-        leaves["delays"] = torch.randint(0, 13, (n,), generator=generator) / 4
-    if stateful:
-        leaves["state"] = grid(generator, *([4] if delayed else []), batch, n)
-    leaves = {name: value.to(dtype).requires_grad_() for name, value in leaves.items()}
-    choices = torch.tensor([0.5, 0.75, 1.0], dtype=dtype)
-    constants = {"decay": choices[torch.randint(3, (n,), generator=generator)]}
-    if kind != "readout":
-        constants["threshold"] = choices[torch.randint(3, (n,), generator=generator)]
-    if delayed:
-        constants |= {"spread": 1.0, "slots": 5}  # a spread of one keeps the kernel on the grid
-    if kind == "gated":
-        constants["gate"] = 2 * torch.randint(0, 2, (batch, n), generator=generator).to(dtype)
-    end = (6, batch, n) if delayed else (batch, n)
-    upstream = torch.randn(steps, batch, n, generator=generator), torch.randn(end, generator=generator)
-    return leaves, constants, [grad.to(dtype) for grad in upstream]
-
-
-FUNCTIONS = {"lif": dynamics.lif, "recurrent": dynamics.recurrent_lif, "readout": dynamics.integrate}
-FUNCTIONS["delayed"] = FUNCTIONS["gated"] = dynamics.delayed_recurrent_lif
-KINDS = list(FUNCTIONS)
-
-
-def run(name, kind, leaves, constants, upstream, options):
-    with use_backend(name):
-        outputs = FUNCTIONS[kind](**leaves, **constants, **options)
-        gradients = torch.autograd.grad(outputs, list(leaves.values()), upstream)
-    return outputs, dict(zip(leaves, gradients, strict=True))
-
-
-def assert_same(kind, leaves, constants, upstream, options):
-    outputs, gradients = run("numba", kind, leaves, constants, upstream, options)
-    expected, expected_gradients = run("torch", kind, leaves, constants, upstream, options)
-    for output, target in zip(outputs, expected, strict=True):
-        assert torch.equal(output, target)
-    # Of all gradients: a small one may be the difference of large terms.
-    largest = max(float(target.abs().max()) for target in expected_gradients.values())
-    for name, gradient in gradients.items():
-        target = expected_gradients[name]
-        bound = TOLERANCE[target.dtype] * max(largest, 1e-3)
-        assert (gradient - target).abs().max() <= bound, name
-    return expected[0]
+from bregma.dynamics import RESETS, backend, dispatch, use_backend
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -226,31 +162,6 @@ def test_operators_keep_their_promises(kind):
         torch.library.opcheck(torch.ops.bregma.lif.default, arguments)
 
 
-def test_a_second_derivative_names_the_way_out():
-    leaves, constants, _ = problem(9, 3, 2, 4, torch.float64, False, "lif")
-    for name in ("numba", "torch"):
-        with use_backend(name):
-            spikes, _ = dynamics.lif(**leaves, **constants)
-        (gradient,) = torch.autograd.grad(spikes.square().sum(), leaves["current"], create_graph=True)
-        if name == "torch":
-            torch.autograd.grad(gradient.sum(), leaves["current"])
-        else:
-            with pytest.raises(RuntimeError, match="use_backend\\('torch'\\)"):
-                torch.autograd.grad(gradient.sum(), leaves["current"])
-
-
-@pytest.mark.parametrize("kind", ["lif", "recurrent", "delayed"])
-def test_a_second_derivative_through_the_membranes_alone_is_not_lost(kind):
-    leaves, constants, _ = problem(9, 3, 2, 4, torch.float64, False, kind)
-    for name in set(leaves) - {"current"}:
-        leaves[name] = leaves[name].detach()
-    with use_backend("numba"):
-        spikes, _ = FUNCTIONS[kind](**leaves, **constants)
-    (gradient,) = torch.autograd.grad(spikes.sum(), leaves["current"], create_graph=True)
-    with pytest.raises(RuntimeError, match="use_backend\\('torch'\\)"):
-        gradient.square().sum().backward()
-
-
 class Mine:
     def derivative(self, x):
         return torch.exp(-x * x)
@@ -296,62 +207,3 @@ def test_errors_are_the_same(name):
             dynamics.lif(torch.full((3, 2, 4), torch.nan), 0.9, 1.0)
         with pytest.raises(ValueError, match="weight must be"):
             dynamics.recurrent_lif(torch.rand(3, 2, 4), torch.rand(3, 3), 0.9, 1.0)
-
-
-def differentiate(kind, options, name):
-    """Outputs as one number of the leaves, its gradient, and a direction for the forward mode."""
-    leaves, constants, upstream = problem(11, 5, 2, 4, torch.float64, True, kind)
-    _, gradients = run("torch", kind, leaves, constants, upstream, options)
-    leaves = {key: leaf.detach() for key, leaf in leaves.items()}
-
-    def loss(given):
-        with use_backend(name):
-            outputs = FUNCTIONS[kind](**given, **constants, **options)
-        return sum((out * grad).sum() for out, grad in zip(outputs, upstream, strict=True))
-
-    return leaves, loss, gradients, {key: torch.randn_like(leaf) for key, leaf in leaves.items()}
-
-
-@pytest.mark.parametrize("name", ["auto", "torch"])
-@pytest.mark.parametrize("detach", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
-def test_tangents_agree_with_gradients(kind, detach, name):
-    options = {} if kind == "readout" else {"detach_reset": detach}
-    leaves, loss, gradients, direction = differentiate(kind, options, name)
-    expected = sum((gradients[key] * direction[key]).sum() for key in leaves)
-    _, tangent = torch.func.jvp(loss, (leaves,), (direction,))
-    torch.testing.assert_close(tangent, expected)
-    with forward_ad.dual_level():
-        dual = loss({key: forward_ad.make_dual(leaf, direction[key]) for key, leaf in leaves.items()})
-        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, expected)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_transforms_of_functions(kind):
-    leaves, loss, gradients, _ = differentiate(kind, {}, "auto")
-    found = torch.func.grad(loss)(leaves)
-    torch.testing.assert_close(found, gradients)
-    currents = torch.stack([leaves["current"], leaves["current"].flip(0)])
-    each = torch.func.vmap(lambda current: loss({**leaves, "current": current}))(currents)
-    torch.testing.assert_close(each, torch.stack([loss({**leaves, "current": current}) for current in currents]))
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
-def test_the_kernels_alone_refuse_the_forward_mode():
-    current = torch.rand(3, 2, 4)
-    with use_backend("numba"), pytest.raises(ValueError, match="'numba' does not do forward-mode differentiation"):
-        torch.func.jvp(lambda x: dynamics.lif(x, 0.9, 1.0)[0], (current,), (current,))
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # of torch's own forward mode
-def test_a_compiled_forward_mode_keeps_its_tangents_or_says_so():
-    def tangent(x):
-        return torch.func.jvp(lambda y: dynamics.lif(y, 0.9, 0.5)[0], (x,), (x,))[1]
-
-    current = torch.rand(3, 2, 4)
-    assert torch.equal(torch.compile(tangent, backend="eager")(current), tangent(current))
-    assert tangent(current).count_nonzero() > 0
-    torch.compiler.reset()
-    with pytest.raises(Exception, match="would lose the tangents"):
-        torch.compile(tangent, backend="eager", fullgraph=True)(current)

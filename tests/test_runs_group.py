@@ -91,7 +91,7 @@ def work_twice(rank, size, port, paths, splits):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("batch_size", (7, 8))
+@pytest.mark.parametrize("batch_size", [7, 8])
 def test_processes_with_dropout_go_on_bit_for_bit(tmp_path, splits, batch_size):
     """Each process has a generator of its own, whether its part is as large as the other's or not."""
     experiment = tiny(network="delrec_psmnist", hidden=(6, 8, 8), batch_size=batch_size, epochs=2, init="anchored")
