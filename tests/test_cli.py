@@ -184,6 +184,7 @@ def test_folders_are_named_as_they_are(tmp_path, capsys):
         (["train", "--lr", "abc"], "--lr"),
         (["train", "--method", "sgd"], "Expected one of"),
         (["train", "--lx", "3"], "Unrecognized options: --lx, 3\n"),
+        (["sweep", "--lam", "0.1"], "Unrecognized options: bregma sweep has no --lam\n"),
         (["train", "--densty", "0.1"], "Unrecognized options: --densty, 0.1; perhaps you meant --density\n"),
         (["train", "--lam", "much"], "Error parsing --lam: could not convert string to float: 'much'\n"),
         (["evaluate"], "RUN"),

@@ -69,10 +69,14 @@ def _parse(words: list[str]) -> Command:
 def _mistake(said: str) -> str:
     """Without the texts of help that the parser quotes; of options like the one that was meant, the first is named.
 
+    An option of another command is none like it.
+
     Example:
         >>> _mistake("Unrecognized options: --ep Perhaps you meant: --epochs INT passes For full helptext, see ...")
         'Unrecognized options: --ep; perhaps you meant --epochs'
     """
+    if of_another := re.search(r"(--\S+) \(applied to (bregma \w+)\)", said):
+        return f"Unrecognized options: {of_another[2]} has no {of_another[1]}"
     mistake, _, like = re.split(r" (?:Argument helptext:|For full helptext)", said)[0].partition(" Perhaps you meant: ")
     return f"{mistake}; perhaps you meant {like.split()[0]}" if like else mistake
 
