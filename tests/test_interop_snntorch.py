@@ -323,6 +323,11 @@ def test_a_surrogate_unknown_here_is_borrowed():
 
 
 def test_layers_that_would_have_one_name_are_refused():
-    inner = nn.Sequential(OrderedDict(b=nn.Linear(2, 2)))
+    layers = OrderedDict(a=nn.Sequential(OrderedDict(b=nn.Linear(2, 2))), a_b=nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="different names, got 'a_b' twice"):
+        from_snntorch(nn.Sequential(layers))
+    net = nn.Module()
+    for name, layer in layers.items():
+        net.add_module(name, layer)
     with pytest.raises(ValueError, match="a_b: another layer would be called a_b too"):
-        from_snntorch(nn.Sequential(OrderedDict(a=inner, a_b=nn.Linear(2, 2))))
+        from_snntorch(net, order=["a", "a_b"])
