@@ -90,7 +90,7 @@ def curves(rows: Sequence[Row], tasks: list[str], name: str, schedule: str) -> A
             axis.plot(x, means(adam, "same_sign"), color=ADAM, linestyle=":", linewidth=1.6, label=label)
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    panels[0].set_ylabel("validation loss" if name == "loss" else "share of weights that are not zero")
+    figure.supylabel("validation loss" if name == "loss" else "share of weights that are not zero", fontsize=9)
     return finished(figure, panels, rows, tasks, SCHEDULES[schedule])
 
 
@@ -115,7 +115,7 @@ def best(rows: Sequence[Row], tasks: list[str], schedule: str) -> Any:
         axis.axhline(statistics.mean(adam), color=ADAM, linestyle="--", linewidth=1.2, label="Adam")
         axis.set_xticks(list(places), [f"{lam:g}" for lam in lams])
         axis.set_xlabel("λ")
-    panels[0].set_ylabel("best validation accuracy, %")
+    figure.supylabel("best validation accuracy, %", fontsize=9)
     return finished(figure, panels, rows, tasks, SCHEDULES[schedule])
 
 
@@ -124,8 +124,11 @@ def best_validation(run: Row) -> float:
 
 
 def axes_for(tasks: list[str]) -> tuple[Any, list[Axes]]:
-    figure, panels = plt.subplots(1, len(tasks), figsize=(3.1 * len(tasks) + 1.5, 2.9), layout="constrained")
-    return figure, list(panels) if len(tasks) > 1 else [panels]
+    """Panels side by side, three in a row at most; the last row may have fewer."""
+    columns = 2 if len(tasks) == 4 else min(len(tasks), 3)
+    rows = -(-len(tasks) // columns)
+    figure = plt.figure(figsize=(3.1 * columns + 1.5, 2.9 * rows), layout="constrained")
+    return figure, [figure.add_subplot(rows, columns, k + 1) for k in range(len(tasks))]
 
 
 def finished(figure: Any, panels: list[Axes], rows: Sequence[Row], tasks: list[str], what: str) -> Any:
