@@ -118,6 +118,8 @@ def test_the_network_compiles_without_graph_breaks():
 
 def test_record_sees_what_every_layer_gave_out():
     net = SpikingMLP(5, (4, 3), 2, gain=6.0)
+    with torch.no_grad():
+        net.hidden[0].linear.weight.abs_()  # every neuron of the first layer can fire
     x = torch.rand(6, 7, 5)
     with Record(net) as record:
         logits = net(x)
