@@ -56,6 +56,11 @@ def test_options_that_do_not_apply_are_named(name, options, message):
         load(name, **options)
 
 
+def test_no_name_is_not_the_working_directory():
+    with pytest.raises(FileNotFoundError, match=r"data must be one of digits, .* or a path, got ''"):
+        load("")
+
+
 def test_a_name_wins_over_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mnist").mkdir()
