@@ -14,7 +14,8 @@ import torch
 
 import bregma
 from bregma.admm import ADMM, checkpoint
-from bregma.files import locked, read_checkpoint, write_bytes, write_text
+from bregma.files import locked, read_checkpoint, read_tensors, write_bytes, write_text
+from bregma.interop.state import read_state, write_state
 from bregma.nn import SpikingMLP
 
 
@@ -175,3 +176,25 @@ def test_a_checkpoint_of_another_kind_is_named(tmp_path, state):
     torch.save(state, tmp_path / "run.pt")
     with pytest.raises(ValueError, match=r"run\.pt: no.* checkpoint of (a|this) fit"):
         checkpoint.load(tmp_path / "run.pt", "same", small_solver())
+
+
+def test_tensors_do_not_change_with_their_file(tmp_path):
+    write_state(SpikingMLP(3, (4,), 2), tmp_path / "net.safetensors")
+    net, (tensors, _) = read_state(tmp_path / "net.safetensors"), read_tensors(tmp_path / "net.safetensors")
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    with (tmp_path / "net.safetensors").open("r+b") as file:
+        file.seek(-8, 2)
+        file.write(b"\1" * 8)
+    for kept in (tensors, net.state_dict()):
+        assert all(torch.equal(kept[name], before[name]) for name in before)
+
+
+def test_tensors_that_may_not_be_read_are_not_called_missing(tmp_path, monkeypatch):
+    write_state(SpikingMLP(3, (4,), 2), tmp_path / "net.safetensors")
+
+    def refuse(path, *_):  # what the system does, but not for root
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError):
+        read_tensors(tmp_path / "net.safetensors")

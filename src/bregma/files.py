@@ -1,6 +1,6 @@
 """Writing files so that an interruption, or a full disk, leaves the last good one in place; one writer at a time.
 
-And reading checkpoints so that nothing in them is run or believed.
+And reading weights and checkpoints so that nothing in them is run or believed.
 """
 
 import contextlib
@@ -100,6 +100,27 @@ def read_checkpoint(path: Path) -> Any:
         return torch.load(path, weights_only=True)
     except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... on a broken file
         raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tensors of a safetensors file, and the texts in its header.
+
+    Copies: what safetensors gives lies in the file, and would change with it.
+
+    Raises:
+        OSError: the file cannot be read; safetensors would call it missing.
+        ValueError: it is no such file, or damaged.
+    """
+    import safetensors
+
+    with path.open("rb"):
+        pass
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
+            return tensors, file.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def _replace(path: Path, content: bytes | memoryview) -> None:

@@ -112,11 +112,11 @@ def recognise(name_or_path: str | Path) -> tuple[str, Path]:
     """What a path holds, told by its content: ("heidelberg" | "nmnist" | "mnist", path).
 
     Raises:
-        FileNotFoundError: If there is neither a data set nor a path of that name.
+        FileNotFoundError: If there is neither a data set nor a file or folder of that name.
         ValueError: If it holds nothing that bregma reads.
     """
     path = Path(name_or_path).expanduser()
-    if name_or_path == "" or not path.exists():
+    if name_or_path == "" or not (path.is_file() or path.is_dir()):  # a pipe would be waited for
         raise FileNotFoundError(f"data must be one of {', '.join(DATASETS)} or a path, got {str(name_or_path)!r}")
     kind = _folder_kind(path) if path.is_dir() else _file_kind(path)
     if kind is None:

@@ -26,12 +26,11 @@ from typing import Any
 import safetensors.torch
 import tomlkit
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from bregma import __version__
 from bregma.data import FrameDataset, Splits
-from bregma.files import locked, read_checkpoint, write_bytes, write_text
+from bregma.files import locked, read_checkpoint, read_tensors, write_bytes, write_text
 from bregma.runs.experiment import Experiment
 from bregma.runs.texts import read_json, read_toml
 
@@ -209,11 +208,7 @@ class RunFolder:
         path = self.path / f"{name}.safetensors"
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; has the run finished its first epoch?")
-        try:
-            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
-        return tensors
+        return read_tensors(path)[0]
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Write ``last.pt``: tensors and plain values only, so that `torch.load(weights_only=True)` reads it."""
