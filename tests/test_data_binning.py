@@ -163,3 +163,29 @@ def test_equals_tonic_to_frame():
     units = (events["p"] * 34 + events["y"]) * 34 + events["x"]
     frames = bin_events(times, units, 2 * 34 * 34, steps=30, window=300_000).reshape(30, 2, 34, 34)
     np.testing.assert_array_equal(frames, expected[:30])
+
+
+def test_frames_that_no_memory_holds_are_refused_before_they_are_made():
+    with pytest.raises(MemoryError, match=r"frames of shape \(1000000000000000, 2\) needs 16000000.00 GB"):
+        bin_events(T, U, 2, steps=10**15, window=1.0)
+    with pytest.raises(MemoryError, match=r"frames of shape \(1000000000000001, 2\)"):  # of one stray event
+        bin_events(np.array([0.1, 1e9]), U, 2, dt=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_time_beyond_float16_is_in_no_step():
+    times = np.array([0.0, 0.5, 70.0, 1e5])
+    frames = bin_events(times, np.zeros(4, dtype=int), 1, steps=2, window=1.0, legacy_float16=True)
+    assert frames[:, 0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", "u8", "f2", "f8"])
+def test_edges_whatever_the_order_and_dtype(dtype):
+    times = np.array([9, 10, 0, 5, 5, 4], dtype=dtype)  # the last step's end is outside, its last moment inside
+    frames = bin_events(times, np.array([0, 0, 1, 1, 1, 0], dtype="u1"), 2, steps=2, window=10)
+    assert frames.tolist() == [[1, 1], [1, 2]]
+    if np.dtype(dtype).kind != "u":
+        assert bin_events(np.array([-1], dtype=dtype), U[:1], 2, steps=2, window=10).sum() == 0
+    if dtype in ("u8", "i8"):
+        largest = np.array([np.iinfo(dtype).max], dtype=dtype)
+        assert bin_events(largest, U[:1], 2, steps=2, window=10).sum() == 0

@@ -1,5 +1,6 @@
 """The door: what a name or a path leads to, and what it refuses."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -54,6 +55,18 @@ def test_what_is_unknown_is_named(tmp_path):
 def test_options_that_do_not_apply_are_named(name, options, message):
     with pytest.raises(ValueError, match=message):
         load(name, **options)
+
+
+def test_no_name_is_not_the_working_directory():
+    with pytest.raises(FileNotFoundError, match=r"data must be one of digits, .* or a path, got ''"):
+        load("")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.h5")
+    with pytest.raises(FileNotFoundError, match=r"or a path, got .*a.h5"):
+        load(tmp_path / "a.h5")
 
 
 def test_a_name_wins_over_a_file(tmp_path, monkeypatch):

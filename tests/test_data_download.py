@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import signal
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -230,3 +233,50 @@ def test_unpacked_recordings_are_there(tmp_path):
         (path / "0" / "00001.bin").write_bytes(b"")
     assert fetch("nmnist", tmp_path) == locate("nmnist", tmp_path) == paths
     assert [state.state for state in verify("nmnist", tmp_path)] == ["unchecked", "unchecked"]
+
+
+def test_two_at_once_do_not_write_into_each_other(server, tmp_path, monkeypatch):
+    pytest.importorskip("fcntl")
+    refused, begun = [], download._download
+
+    def begin(*arguments):  # another process comes while this one is at it
+        with pytest.raises(BlockingIOError) as caught:
+            fetch_file(described(server), tmp_path)
+        refused.append(str(caught.value))
+        begun(*arguments)
+
+    monkeypatch.setattr(download, "_download", begin)
+    assert fetch_file(described(server), tmp_path).read_bytes() == CONTENT
+    assert refused == [f"{tmp_path} is in use by another process; wait until it has ended"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
+_FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from bregma.data import DataFile
+from bregma.data.download import fetch_file
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # a disk that takes no file above 50 kB
+try:
+    fetch_file(DataFile("a.bin", (sys.argv[1],), sys.argv[2]), Path(sys.argv[3]))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit on file sizes")
+def test_a_disk_that_fills_up_is_named_and_what_came_is_gone_on_with(server, tmp_path):
+    file = described(server)
+    words = [sys.executable, "-c", _FULL_DISK, *file.urls, file.md5, str(tmp_path)]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert said == f"{tmp_path / 'a.bin.part'}: no space left on the disk; what was written before is kept\n"
+    assert fetch_file(file, tmp_path).read_bytes() == CONTENT
+    assert server.asked[-1] == ("/file", "bytes=50000-")
+
+
+def test_a_note_that_is_no_text_is_a_damaged_file(tmp_path):
+    (tmp_path / "shd_train.h5").write_bytes(b"")
+    for note in (b"\xff\xfe", b""):
+        (tmp_path / "shd_train.h5.md5").write_bytes(note)
+        assert verify("shd", tmp_path)[0].state == "damaged"

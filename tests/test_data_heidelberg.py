@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import tracemalloc
 import zipfile
 
 import h5py
@@ -284,3 +285,50 @@ def test_a_file_whose_spikes_all_lie_outside_the_window_is_refused(tmp_path, tim
     path = ten(tmp_path / "a.h5", times=[times] * 10, units=[list(range(len(times)))] * 10)
     with pytest.raises(ValueError, match=r"a.h5: 0 of the \d+ spikes .* lie in the window of 1.4 s; .* hold seconds"):
         load(path)
+
+
+@pytest.mark.parametrize(("samples", "part"), [(1, "20% for test"), (2, "20% for test"), (5, "10% for validation")])
+def test_too_few_recordings_are_named(tmp_path, samples, part):
+    path = write(tmp_path / "few.h5", [[0.1]] * samples, [[1]] * samples, [0, 1, 0, 1, 0][:samples])
+    with pytest.raises(ValueError, match=rf"few.h5: must hold enough samples to cut {part}, got \d"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["labels", "extra/keys"])
+def test_a_list_that_only_says_it_is_long_is_not_made(tmp_path, name):
+    path = ten(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        names = [name] if name == "extra/keys" else ["labels", "spikes/times", "spikes/units"]
+        for one in names:  # all of one length, without a single value
+            dtype = file[one].dtype
+            del file[one]
+            file.create_dataset(one, (10**8,), dtype=dtype, chunks=(1000,))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"a.h5: .* must fit into the file of \d+ bytes, got a list of 100000000"):
+            SpikeRecordings(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_that_are_no_text_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"a.h5: damaged HDF5 file \('utf-8' codec can't decode"):
+        load(ten(tmp_path / "a.h5", keys=(b"\xff\xfe", b"b")))
+
+
+@pytest.mark.parametrize(("at", "value"), [(1515, 2), (1913, 171), (96_317, 195)])
+def test_damage_that_h5py_calls_by_other_names_is_named(tmp_path, at, value):
+    data = bytearray(unpacked())
+    data[at] = value  # of a folder's heap, a type of numbers, and a folder's table
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a.h5: damaged HDF5 file"):
+        SpikeRecordings(tmp_path / "a.h5")
+
+
+def test_a_file_that_shrinks_later_is_named(tmp_path):
+    data = SpikeRecordings(ten(tmp_path / "a.h5"))
+    (tmp_path / "a.h5").unlink()
+    write(tmp_path / "a.h5", [[0.1]] * 2, [[1]] * 2, [0, 1])
+    with pytest.raises(ValueError, match=r"a.h5: damaged HDF5 file"):
+        data[7]

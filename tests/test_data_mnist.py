@@ -132,3 +132,19 @@ def test_the_whole_of_mnist():
     counts = torch.bincount(splits.train.labels) + torch.bincount(splits.validation.labels)
     assert counts.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert torch.bincount(splits.test.labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_a_file_with_holes_is_not_read_whole(tmp_path):
+    with open(tmp_path / "holes-idx", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match=r"holes-idx: must hold at most 4294967296 bytes, got 1099511627776"):
+        read_idx(tmp_path / "holes-idx")
+
+
+def test_too_few_images_for_validation_are_named(tmp_path):
+    for part in ("train", "t10k"):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(np.zeros((3, 28, 28))))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(3)))
+    with pytest.raises(ValueError, match=r"enough samples to cut 10% for validation, got 3") as caught:
+        load(tmp_path)
+    assert str(tmp_path) in str(caught.value)

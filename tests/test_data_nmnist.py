@@ -1,8 +1,10 @@
 """N-MNIST: real recordings in a folder and in archives, and archives that must be refused."""
 
+import os
 import shutil
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,7 +128,7 @@ def test_a_member_that_cannot_be_unpacked_is_named(tmp_path):
     data = bytearray(path.read_bytes())
     data[60:90] = b"\xff" * 30  # within the packed bytes of the first recording
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"damaged zip archive .* delete it and fetch again"):
+    with pytest.raises(ValueError, match=r"damaged zip archive .* delete it and fetch it again"):
         load(path).train[0]
 
 
@@ -140,7 +142,7 @@ def test_a_damaged_directory_is_named(tmp_path, at, value):
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\1\2") + at] = value  # in the directory's entry of the first recording
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"damaged zip archive .* delete it and fetch again"):
+    with pytest.raises(ValueError, match=r"damaged zip archive .* delete it and fetch it again"):
         load(path).test[0]
 
 
@@ -213,3 +215,47 @@ def test_a_recording_that_unpacks_to_too_much_is_refused(tmp_path, lies):
         assert tracemalloc.get_traced_memory()[1] < 1 << 23
     finally:
         tracemalloc.stop()
+
+
+def test_folders_behind_symbolic_links_are_read_and_those_that_lead_back_are_not(tmp_path):
+    shutil.copytree(NMNIST, tmp_path / "copy")
+    digit = next(path for path in sorted((tmp_path / "copy" / "Train").iterdir()) if path.is_dir())
+    digit.rename(tmp_path / "elsewhere")
+    digit.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "copy" / "Train")
+    linked, plain = BinRecordings(tmp_path / "copy" / "Train", "Train"), BinRecordings(NMNIST / "Train", "Train")
+    assert linked._names == plain._names
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs permissions of files")
+def test_a_folder_that_cannot_be_read_is_named_not_left_out(tmp_path, monkeypatch):
+    shutil.copytree(NMNIST, tmp_path / "copy")
+    locked, scan = tmp_path / "copy" / "Train" / "0", os.scandir
+
+    def refuse(path):  # what the system does, but not for root
+        if Path(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(PermissionError) as caught:
+        load(tmp_path / "copy")
+    assert caught.value.filename == str(locked)
+
+
+def test_a_recording_with_a_hole_is_not_read_whole(tmp_path):
+    shutil.copytree(NMNIST, tmp_path / "copy")
+    with open(tmp_path / "copy" / "Test" / "0" / "00056.bin", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match=r"00056.bin: must hold at most 16777216 bytes, got 1099511627776"):
+        load(tmp_path / "copy").test[0]
+
+
+def test_what_zipfile_says_stays_one_short_line(tmp_path):
+    path = zipped(tmp_path / "nm.zip")
+    data = bytearray(path.read_bytes())
+    data[26:28] = b"\xff\xff"  # length of the first recording's name, which the message quotes
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"damaged zip archive .*; if it was downloaded, delete it") as caught:
+        load(path).test[0]
+    assert len(str(caught.value)) < 400

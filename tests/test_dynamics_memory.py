@@ -5,6 +5,7 @@ import torch
 
 from bregma import dynamics
 from bregma.dynamics import memory
+from bregma.nn import DelayedRecurrentLIF
 
 SHAPE = (64, 64, 64)  # a megabyte: above what the pool leaves to torch
 
@@ -54,6 +55,19 @@ def test_what_cannot_fit_is_refused_before_any_work(monkeypatch):
         dynamics.lif(current, 0.9, 1.0)
     with pytest.raises(MemoryError, match="a readout of 1000 neurons"):
         dynamics.integrate(current, 0.9)
+
+
+def test_delays_that_reach_too_far_are_refused_before_any_work():
+    far = torch.tensor([0.0, 1e12])
+    current, weight = torch.zeros(3, 2, 2), torch.eye(2)
+    for delays, spread in ((far, 0.0), (torch.zeros(2), 1e12), (torch.zeros(2), torch.tensor(1e12))):
+        with pytest.raises(MemoryError, match=r"reach \d{12,} steps ahead: what is under way needs .*; clamp them"):
+            dynamics.delayed_recurrent_lif(current, weight, delays, spread, 0.9, 1.0)
+    layer = DelayedRecurrentLIF(2)
+    with torch.no_grad():
+        layer.delays.copy_(far)
+    with pytest.raises(MemoryError, match="steps ahead"):
+        layer(current)
 
 
 def test_the_machine_says_what_is_free():

@@ -1,10 +1,12 @@
 """Files are replaced in one step, and errors name the path that was given."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ import torch
 
 import bregma
 from bregma.admm import ADMM, checkpoint
-from bregma.files import locked, write_bytes, write_text
+from bregma.files import locked, read_checkpoint, read_tensors, write_bytes, write_text
+from bregma.interop.state import read_state, write_state
 from bregma.nn import SpikingMLP
 
 
@@ -138,3 +141,60 @@ def test_a_file_has_the_permissions_that_new_files_have(tmp_path, mask, mode):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+def spoiled(content: bytes, inside: bytes) -> bytes:
+    at = content.index(inside)
+    return content[:at] + bytes([content[at] ^ 64]) + content[at + 1 :]
+
+
+def packed(content: bytes) -> bytes:
+    """The same checkpoint, compressed: torch would unpack it to any size."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return buffer.getvalue()
+
+
+def test_a_checkpoint_is_read_and_a_changed_byte_of_a_weight_is_found(tmp_path):
+    path, weight = tmp_path / "last.pt", torch.tensor([1.0, -2.5, 3.25])
+    torch.save({"weight": weight, "epoch": 3}, path)
+    assert torch.equal(read_checkpoint(path)["weight"], weight)
+    whole = path.read_bytes()
+    for content in (spoiled(whole, weight.numpy().tobytes()), packed(whole), whole[:-50], b"", b"text"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"last\.pt: not a readable checkpoint \(\w+\)$"):
+            read_checkpoint(path)
+    torch.save({"weight": weight}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match="not a readable checkpoint"):  # without checksums
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("state", [[1], {"of": "same"}, {"of": "same", "history": "[]", "solver": {}}])
+def test_a_checkpoint_of_another_kind_is_named(tmp_path, state):
+    torch.save(state, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match=r"run\.pt: no.* checkpoint of (a|this) fit"):
+        checkpoint.load(tmp_path / "run.pt", "same", small_solver())
+
+
+def test_tensors_do_not_change_with_their_file(tmp_path):
+    write_state(SpikingMLP(3, (4,), 2), tmp_path / "net.safetensors")
+    net, (tensors, _) = read_state(tmp_path / "net.safetensors"), read_tensors(tmp_path / "net.safetensors")
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    with (tmp_path / "net.safetensors").open("r+b") as file:
+        file.seek(-8, 2)
+        file.write(b"\1" * 8)
+    for kept in (tensors, net.state_dict()):
+        assert all(torch.equal(kept[name], before[name]) for name in before)
+
+
+def test_tensors_that_may_not_be_read_are_not_called_missing(tmp_path, monkeypatch):
+    write_state(SpikingMLP(3, (4,), 2), tmp_path / "net.safetensors")
+
+    def refuse(path, *_):  # what the system does, but not for root
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError):
+        read_tensors(tmp_path / "net.safetensors")

@@ -198,6 +198,15 @@ def test_a_broken_file_is_one_line(content, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_file_that_does_not_fit_is_named(tmp_path):
+    path = tmp_path / "net.nir"
+    graph = to_nir(SpikingSequential(nn.Linear(4, 3)))
+    graph.edges.append(("0", "nowhere"))
+    nir.write(path, graph)
+    with pytest.raises(ValueError, match=r"net.nir: edge 0 -> nowhere: there is no node nowhere"):
+        from_nir(path)
+
+
 def lif_node(n=2, **changes):
     values = {"tau": 1e-3, "r": 10.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0} | changes
     return nir.LIF(**{key: np.full(n, value) for key, value in values.items()})

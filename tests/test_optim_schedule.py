@@ -133,7 +133,7 @@ def test_a_lam_below_zero_is_refused_when_it_is_set(factor):
         (
             lambda o: schedule.ConstantLam(torch.optim.Adam(network().parameters())),
             ValueError,
-            r"optimizer must have a group with lam > 0, got \[0.0\]",
+            r"optimizer must have a group with lam > 0, got \[0.0\]; .* make the schedule before the optimizer loads",
         ),
     ],
 )

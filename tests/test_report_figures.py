@@ -97,7 +97,7 @@ def test_what_the_papers_solver_says(tmp_path):
     [
         (None, "solver must hold the figures of line 1, got None"),
         ({"loss": 1.0}, "solver must hold the figures of line 1"),
-        ({"primal": "small"}, "solver primal must be a number, got 'small'"),
+        ({"primal": "small"}, "solver primal must be a finite number, got 'small'"),
         ({"spike_residuals": [1.0, 2.0]}, r"solver spike_residuals must hold 1 numbers, got \[1.0, 2.0\]"),
     ],
 )
@@ -176,15 +176,68 @@ def without(folder, file, key):
     folder.write_tensors(file, {name: t for name, t in folder.tensors(file).items() if name != key})
 
 
+def changed(folder, file, key, change):
+    tensors = folder.tensors(file)
+    folder.write_tensors(file, tensors | {key: change(tensors[key])})
+
+
+def last_row(folder, **values):
+    rows = folder.metrics()
+    folder.write_metrics([*rows[:-1], rows[-1] | values])
+
+
+def respelled(folder, old, new):
+    text = (folder.path / "config.toml").read_text()
+    assert old in text
+    (folder.path / "config.toml").write_text(text.replace(old, new))
+
+
 BROKEN = {
     "metrics torn": (lambda f: spoil(f, "metrics.jsonl", b'{"epoch": 1, "tra'), "metrics.jsonl: line 1: not readable"),
     "metrics not text": (lambda f: spoil(f, "metrics.jsonl", b"\xff\xfe\x00"), "metrics.jsonl: line 1: not readable"),
-    "metrics of something else": (lambda f: spoil(f, "metrics.jsonl", b'{"a": 1}\n'), "line 1: epoch must be a number"),
+    "metrics of something else": (
+        lambda f: spoil(f, "metrics.jsonl", b'{"a": 1}\n'),
+        "line 1: epoch must be a finite number",
+    ),
     "metrics a list": (lambda f: spoil(f, "metrics.jsonl", b"[1]\n"), "metrics.jsonl: line 1: expected an object"),
     "summary torn": (lambda f: spoil(f, "summary.json", b"{"), "summary.json: not readable JSON"),
-    "summary empty": (lambda f: spoil(f, "summary.json", b"{}"), "summary.json: test_accuracy must be a number"),
+    "summary empty": (lambda f: spoil(f, "summary.json", b"{}"), "summary.json: test_accuracy must be a finite number"),
     "weights torn": (lambda f: spoil(f, "best.safetensors", b"abc"), "best.safetensors: not a readable"),
     "a matrix missing": (lambda f: without(f, "best", "readout.linear.weight"), "best.safetensors: the weight matrix"),
+    "seconds that are no number": (lambda f: last_row(f, seconds=float("nan")), "line 4: seconds must be a finite"),
+    "epoch that is no number": (lambda f: last_row(f, epoch=float("inf")), "line 4: epoch must be a finite number"),
+    "half an epoch": (lambda f: last_row(f, epoch=3.5), "line 4: epoch must be a whole number, got 3.5"),
+    "a number beyond all floats": (lambda f: last_row(f, density=10**400), "line 4: density must be a finite number"),
+    "synops of something else": (lambda f: last_row(f, synops=[]), "line 4: synops must be a finite number"),
+    "JSON of many brackets": (lambda f: spoil(f, "summary.json", b"[" * 100_000), "summary.json: not readable JSON"),
+    "weights of another network": (
+        lambda f: changed(f, "best", "hidden.0.linear.weight", lambda w: w[:-1]),
+        r"best.safetensors: hidden.0.linear.weight has the shape \(7, 60\), config.toml makes it \(8, 60\)",
+    ),
+    "weights that are no numbers": (
+        lambda f: changed(f, "best", "readout.linear.weight", lambda w: w * float("nan")),
+        "best.safetensors: readout.linear.weight must be finite",
+    ),
+    "a sample that is no number": (
+        lambda f: changed(f, "sample", "scores", lambda scores: scores / 0),
+        "sample.safetensors: 'scores' must be finite",
+    ),
+    "a config of sizes beyond all tensors": (
+        lambda f: respelled(f, "hidden = [8]", f"hidden = [{10**30}]"),
+        "config.toml: hidden or frame_shape is larger than a tensor",
+    ),
+    "a config with a table twice": (
+        lambda f: respelled(f, "[data]", "[network]\nsteps = 3\n[data]"),
+        "config.toml: not a readable TOML file",
+    ),
+    "a config with an odd frame": (
+        lambda f: respelled(f, "frame_shape = [2, 6, 5]", 'frame_shape = ["wide"]'),
+        "config.toml: frame_shape must be sizes >= 1, got",
+    ),
+    "a config with odd versions": (
+        lambda f: respelled(f, "[environment]", "[environment]\nodd = 3"),
+        "config.toml: environment must be names and texts",
+    ),
     "sample torn": (lambda f: spoil(f, "sample.safetensors", b""), "sample.safetensors: not a readable"),
     "sample without scores": (lambda f: without(f, "sample", "scores"), "sample.safetensors: 'scores' is missing"),
     "sample without spikes": (lambda f: without(f, "sample", "spikes/hidden.0.neurons"), "spikes/hidden.0.neurons"),

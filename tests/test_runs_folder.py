@@ -53,6 +53,11 @@ def respell(run: Path, old: str, new: str) -> None:
     (run / "config.toml").write_text(text.replace(old, new))
 
 
+def reweigh(run: Path, name: str, change) -> None:
+    tensors = RunFolder(run).tensors("best")
+    RunFolder(run).write_tensors("best", tensors | {name: change(tensors[name])})
+
+
 class _Malicious:
     def __reduce__(self):
         return os.mkdir, ("pwned",)
@@ -77,14 +82,19 @@ def test_a_hostile_checkpoint_is_not_run(tmp_path, monkeypatch):
         (lambda run: respell(run, "hidden = [8]", "hidden = 8"), r"config\.toml: hidden must be a tuple of integers"),
         (lambda run: (run / "best.safetensors").unlink(), "best.safetensors is missing"),
         (lambda run: (run / "best.safetensors").write_bytes(b"\xff" * 20), "not a readable safetensors file"),
+        (lambda run: reweigh(run, "hidden.0.linear.weight", lambda w: w[1:]), r"weights do not fit config\.toml"),
+        (lambda run: reweigh(run, "hidden.0.linear.weight", lambda w: w / 0), "weight must be finite, got NaN or inf"),
+        (lambda run: reweigh(run, "readout.integrators.decay", lambda d: d + 1), r"decay must be in \[0, 1\], got 1.9"),
+        (lambda run: reweigh(run, "hidden.0.neurons.threshold", lambda t: t * 0), "threshold must be a finite number"),
     ],
 )
 def test_a_broken_run_folder_says_what_is_wrong(tmp_path, splits, spoil, message):
     folder = start(tmp_path / "run", splits, tiny(epochs=1))
     train(folder, splits)
     spoil(folder.path)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         best_network(folder, splits)
+    assert str(folder.path) in str(caught.value)
 
 
 @pytest.mark.parametrize("state", [{"a": 1}, [1, 2], {"weights": {}}])
@@ -154,3 +164,10 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path, splits):
     start(tmp_path / "run", splits, tiny())
     with pytest.raises(ValueError, match="already holds a run"):
         start(tmp_path / "run", splits, tiny())
+
+
+def test_a_network_that_only_its_config_claims_is_not_made(tmp_path, splits):
+    folder = start(tmp_path / "run", splits, tiny())
+    respell(folder.path, "hidden = [8]", "hidden = [4_000_000, 4_000_000]")
+    with pytest.raises(MemoryError, match=r"a network of 12 x 4000000 x 4000000 x 3 needs 64000.24 GB"):
+        train(folder, splits)

@@ -8,7 +8,7 @@ from tiny_runs import assert_same, everything, tiny
 from bregma.runs import sweep
 from bregma.runs.experiment import recipe
 from bregma.runs.loop import Diverged
-from bregma.runs.plan import Plan, Point
+from bregma.runs.plan import Plan, Point, tuning_name
 from bregma.runs.sweep import SweepFolder, mean_of, means, run_sweep
 
 
@@ -251,8 +251,29 @@ def test_a_summary_without_a_figure_is_named(tmp_path):
     run_sweep(folder, plan_of(methods=("adabreg",), densities=(0.2,), seeds=1))
     path = folder.run("adabreg-0.2-seed0").path / "summary.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": None}))
-    with pytest.raises(ValueError, match=r"summary.json: test_accuracy must be a number, got None"):
+    with pytest.raises(ValueError, match=r"summary.json: test_accuracy must be a finite number, got None"):
         folder.rows()
+
+
+@pytest.mark.parametrize("value", [None, "high", True, float("nan")])
+def test_a_rate_is_not_chosen_by_what_is_no_number(tmp_path, value):
+    folder, plan = SweepFolder(tmp_path / "sweep"), plan_of(methods=("adabreg",), densities=(0.2,), rates=(0.01, 0.02))
+    folder.create(plan)
+    for rate in plan.rates:
+        run = folder.run(tuning_name(plan.points[0], rate))
+        run.path.mkdir()
+        run.write_summary({"validation_accuracy": value})
+    with pytest.raises(ValueError, match=r"summary.json: validation_accuracy must be a finite number"):
+        folder.rate(plan, plan.points[0])
+
+
+def test_a_plan_that_says_one_thing_twice_is_named(tmp_path):
+    folder = SweepFolder(tmp_path / "sweep")
+    folder.create(plan_of())
+    path = folder.path / "sweep.toml"
+    path.write_text(path.read_text() + "epochs = 3\n")
+    with pytest.raises(ValueError, match=r"sweep.toml: not a readable TOML file"):
+        folder.plan()
 
 
 def test_no_folder_is_left_where_the_data_are_missing(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from bregma.data import DenseFrames, Splits
-from bregma.runs.build import build_network, load_weights
+from bregma.runs.build import build_network, load_best
 from bregma.runs.experiment import Experiment, recipe
 from bregma.runs.folder import Config, RunFolder, environment
 from bregma.runs.uses import Kind
@@ -38,7 +38,7 @@ def start(path: Path, splits: Splits, experiment: Experiment) -> RunFolder:
 
 def best_network(folder: RunFolder, splits: Splits) -> torch.nn.Module:
     net = build_network(folder.config())
-    load_weights(net, folder.tensors("best"), splits.test)
+    load_best(net, folder, splits.test)
     return net
 
 

@@ -1,11 +1,16 @@
-"""Writing files so that an interruption, or a full disk, leaves the last good one in place; one writer at a time."""
+"""Writing files so that an interruption, or a full disk, leaves the last good one in place; one writer at a time.
+
+And reading weights and checkpoints so that nothing in them is run or believed.
+"""
 
 import contextlib
 import errno
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -27,12 +32,19 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: what the file system said, with ``path`` named; the old file is as it was.
     """
-    try:
+    with naming(path):
         _replace(Path(os.path.realpath(path)), content)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the file system in the body name ``path``, which those of a full disk do not, in plain words."""
+    try:
+        yield
     except OSError as error:
         if error.errno in _NO_SPACE:
             raise OSError(f"{path}: no space left on the disk; what was written before is kept") from error
-        if error.errno is None:
+        if error.errno is None or isinstance(error, ConnectionError):
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error  # not the temporary file's name
 
@@ -67,6 +79,48 @@ def locked(path: Path) -> Iterator[None]:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
         yield
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What ``torch.save`` wrote to a file: tensors and plain values, nothing that could run code.
+
+    Every byte is compared with its checksum, which torch does not do: a weight that changed on the disk would be taken
+    for one that was trained. A packed file is refused, as torch would unpack it to whatever size; it writes none.
+
+    Raises:
+        ValueError: there is no such file, or it is damaged.
+    """
+    import torch  # not for `bregma --help`
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+            if packed or archive.testzip() is not None:
+                raise zipfile.BadZipFile(f"{packed} packed, or wrong checksum")
+        return torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... on a broken file
+        raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tensors of a safetensors file, and the texts in its header.
+
+    Copies: what safetensors gives lies in the file, and would change with it.
+
+    Raises:
+        OSError: the file cannot be read; safetensors would call it missing.
+        ValueError: it is no such file, or damaged.
+    """
+    import safetensors
+
+    with path.open("rb"):
+        pass
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
+            return tensors, file.metadata() or {}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def _replace(path: Path, content: bytes | memoryview) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bregma.admm.fitting import History, Trained
-from bregma.files import write_bytes
+from bregma.files import read_checkpoint, write_bytes
 
 
 def identity(parameters: Mapping[str, Any], classes: list[Any], x: Tensor, codes: Tensor) -> str:
@@ -39,12 +39,15 @@ def load(path: Path, of: str, solver: Trained) -> History:
         ValueError: the file is damaged, or of other data or parameters.
     """
     try:
-        state = torch.load(path, weights_only=True)
+        state = read_checkpoint(path)
         found, history, inner = state["of"], json.loads(state["history"]), state["solver"]
-    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... on a broken file
-        raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a checkpoint of a fit") from error
     if found != of:
         raise ValueError(f"checkpoint {path} is of other data or parameters; give another path or remove it")
-    solver.load_state_dict(inner)
+    try:
+        solver.load_state_dict(inner)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"{path}: no checkpoint of this fit ({error})") from error
     kept: History = history
     return kept

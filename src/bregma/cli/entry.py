@@ -14,7 +14,7 @@ from bregma.cli.compact import Compact
 from bregma.cli.data import Data
 from bregma.cli.evaluate import Evaluate
 from bregma.cli.export import Export
-from bregma.cli.options import refuse_beside_resume
+from bregma.cli.options import refuse_beside_resume, refuse_empty
 from bregma.cli.report import Report
 from bregma.cli.sweep import Sweep, usual_sweep
 from bregma.cli.train import Train, usual
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parse(words: list[str]) -> Command:
     """The command with its options; of what the parser says of a mistake, in a box of lines, the mistake is kept."""
+    refuse_empty(words)
     refuse_beside_resume(words)
     box = io.StringIO()
     try:

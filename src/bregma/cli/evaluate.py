@@ -28,7 +28,7 @@ class Evaluate:
         import torch
 
         from bregma.data import load
-        from bregma.runs.build import build_network, load_weights
+        from bregma.runs.build import build_network, load_best
         from bregma.runs.evaluate import evaluate
         from bregma.runs.folder import RunFolder
 
@@ -40,7 +40,7 @@ class Evaluate:
         config.require_fit(splits.test, name)
         torch.set_num_threads(config.experiment.threads)
         net = build_network(config)
-        load_weights(net, folder.tensors("best"), splits.test)
+        load_best(net, folder, splits.test)
         result = evaluate(net, splits.test)
         print(
             json.dumps(

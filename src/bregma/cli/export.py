@@ -38,13 +38,13 @@ class Export:
 
     def __call__(self) -> int:
         """Write it and print where; what the format cannot hold goes to stderr."""
-        from bregma.runs.build import build_network, read_weights
+        from bregma.runs.build import build_network, load_best
         from bregma.runs.delays import for_inference
         from bregma.runs.folder import RunFolder
 
         folder = RunFolder(self.run)
         net = build_network(folder.config())
-        read_weights(net, folder.tensors("best"))
+        load_best(net, folder)
         path = self.out or folder.path / _NAMES[self.to]
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", UserWarning)

@@ -19,6 +19,21 @@ Run = Annotated[Path, tyro.conf.arg(metavar="RUN", help_behavior_hint="")]
 Runs = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")]
 
 
+def refuse_empty(words: Sequence[str]) -> None:
+    """Raise if a word is empty, as that of an unset variable is: a path of no letters would be the working directory.
+
+    Example:
+        >>> refuse_empty(["train", "--out", ""])
+        Traceback (most recent call last):
+        ValueError: out must not be empty
+    """
+    for before, word in zip(["run", *words], words, strict=False):
+        option, is_given, value = word.partition("=")
+        if not word or (is_given and not value and option.startswith("--")):
+            name = option if word else before if before.startswith("--") else "run"
+            raise ValueError(f"{name.removeprefix('--')} must not be empty")
+
+
 def refuse_beside_resume(words: Sequence[str]) -> None:
     """Raise if a run or sweep is to go on and settings are given too, whatever they are: it has its own."""
     options = [word.partition("=")[0] for word in words if word.startswith("--")]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bregma.dynamics import memory
 
 Events = NDArray[Any]
 
@@ -52,6 +55,7 @@ def bin_events(
     Raises:
         TypeError: If the units are not integers or the times not numbers.
         ValueError: If shapes do not fit, a time is not finite, a unit is out of range, or a number is not positive.
+        MemoryError: If the frames would not fit into memory.
 
     Example:
         >>> bin_events(np.array([0.0, 0.5, 0.9, 1.0]), np.array([0, 1, 1, 0]), 2, steps=2, window=1.0)
@@ -63,8 +67,9 @@ def bin_events(
     bounds = _check_indptr(indptr, len(times))
     many, length = _step_ratio(steps, window, dt)
     if legacy_float16:
-        milliseconds = times.astype(np.float16) * np.float16(1000)
-        step = np.floor_divide(milliseconds, np.float16(1000 * length / many)).astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # a time beyond float16 is in no step
+            milliseconds = times.astype(np.float16) * np.float16(1000)
+            step = np.floor_divide(milliseconds, np.float16(1000 * length / many)).astype(np.float64)
     else:
         step = np.floor(times.astype(np.float64) * many / length)
     if steps is None:
@@ -76,14 +81,18 @@ def bin_events(
         steps = int(last) + 1
     inside = (step >= 0) & (step < steps)
     n_samples = len(bounds) - 1
+    shape = (steps, n_units) if indptr is None else (steps, n_samples, n_units)
+    size = math.prod(shape)
+    memory.require(
+        size if binary else 8 * size, f"frames of shape {shape}", "use fewer samples per call or fewer steps"
+    )
     sample = np.repeat(np.arange(n_samples), np.diff(bounds))
     cell = (step[inside].astype(np.int64) * n_samples + sample[inside]) * n_units + units[inside].astype(np.int64)
-    shape = (steps, n_units) if indptr is None else (steps, n_samples, n_units)
     if binary:
-        hit = np.zeros(int(np.prod(shape)), dtype=np.uint8)
+        hit = np.zeros(size, dtype=np.uint8)
         hit[cell] = 1
         return hit.reshape(shape)
-    return np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape)
+    return np.bincount(cell, minlength=size).reshape(shape)
 
 
 def _step_ratio(steps: int | None, window: float | None, dt: float | None) -> tuple[int, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bregma.data.dataset import VALIDATION_SHARE, Splits
 from bregma.data.digits import load_digit_events
-from bregma.data.files import open_zip, safe_members
+from bregma.data.files import AGAIN, brief, open_zip, safe_members
 from bregma.data.heidelberg import SUFFIXES, load_heidelberg
 from bregma.data.mnist import load_mnist
 from bregma.data.nmnist import load_nmnist
@@ -112,11 +112,11 @@ def recognise(name_or_path: str | Path) -> tuple[str, Path]:
     """What a path holds, told by its content: ("heidelberg" | "nmnist" | "mnist", path).
 
     Raises:
-        FileNotFoundError: If there is neither a data set nor a path of that name.
+        FileNotFoundError: If there is neither a data set nor a file or folder of that name.
         ValueError: If it holds nothing that bregma reads.
     """
     path = Path(name_or_path).expanduser()
-    if not path.exists():
+    if name_or_path == "" or not (path.is_file() or path.is_dir()):  # a pipe would be waited for
         raise FileNotFoundError(f"data must be one of {', '.join(DATASETS)} or a path, got {str(name_or_path)!r}")
     kind = _folder_kind(path) if path.is_dir() else _file_kind(path)
     if kind is None:
@@ -146,7 +146,7 @@ def _file_kind(path: Path) -> str | None:
             with gzip.open(path, "rb") as packed:
                 magic = packed.read(8)
         except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path}: truncated or damaged archive ({error}); delete it and fetch again") from None
+            raise ValueError(f"{path}: truncated or damaged archive ({brief(error)}); {AGAIN}") from None
     if magic == _HDF5:
         return "heidelberg"
     if magic[:4] == b"PK\x03\x04" or zipfile.is_zipfile(path):

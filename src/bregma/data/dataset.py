@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,11 +206,15 @@ def stratified_cut(labels: ArrayLike, share: float, seed: int) -> tuple[NDArray[
     return np.flatnonzero(~is_cut), np.flatnonzero(is_cut)
 
 
-def split_validation(
-    train: FrameDataset, seed: int, share: float = VALIDATION_SHARE
+def split_off(
+    whole: FrameDataset, share: float, seed: int, purpose: str, where: str | Path
 ) -> tuple[FrameDataset, FrameDataset]:
-    """Cut a validation part from a training part by `stratified_cut`: (rest, validation)."""
-    kept, cut = stratified_cut(train.labels.numpy(), share, seed)
+    """Cut a part from another by `stratified_cut`: (rest, part).
+
+    Raises:
+        ValueError: If one of the two would be empty; the message calls the whole `where` and the part `purpose`.
+    """
+    kept, cut = stratified_cut(whole.labels.numpy(), share, seed)
     if len(kept) == 0 or len(cut) == 0:
-        raise ValueError(f"data set must have enough samples to cut {share:.0%} for validation, got {len(train)}")
-    return train.subset(kept), train.subset(cut)
+        raise ValueError(f"{where}: must hold enough samples to cut {share:.0%} for {purpose}, got {len(whole)}")
+    return whole.subset(kept), whole.subset(cut)

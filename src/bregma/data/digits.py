@@ -17,8 +17,7 @@ from bregma.data.dataset import (
     VALIDATION_SHARE,
     DenseFrames,
     Splits,
-    split_validation,
-    stratified_cut,
+    split_off,
 )
 from bregma.data.saccade import Camera, simulate
 
@@ -76,12 +75,12 @@ def load_digit_events(
         )
         frames[first:last] = np.minimum(counts, 255).transpose(1, 0, 2)
     whole = DenseFrames(frames.reshape(len(labels), steps, *shape), labels, CLASSES)
-    rest, test = stratified_cut(labels, TEST_SHARE, TEST_SEED)
-    train, held_out = split_validation(whole.subset(rest), seed, validation)
+    rest, test = split_off(whole, TEST_SHARE, TEST_SEED, "test", "digits")
+    train, held_out = split_off(rest, validation, seed, "validation", "digits")
     return Splits(
         train=train,
         validation=held_out,
-        test=whole.subset(test),
+        test=test,
         name="digits",
         title="handwritten digits of scikit-learn (real images) before a simulated event camera",
         synthetic=True,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from bregma.data.files import find_file, open_zip, read_packed, safe_members
 from bregma.data.sources import DATASETS, DataFile, DatasetInfo, default_root
+from bregma.files import locked, naming, write_text
 
 #: Called with the file's name, the bytes so far, and the bytes in all (None where the server does not say).
 Progress = Callable[[str, int, "int | None"], None]
@@ -57,6 +58,7 @@ def fetch(
     Raises:
         ValueError: If the name is unknown, or a file is not what its digest says at any address.
         ConnectionError: If no address answers; the message says what to put where instead.
+        BlockingIOError: If another process is fetching the same file.
         OSError: If the disk has too little space.
 
     Example:
@@ -99,11 +101,22 @@ def fetch_file(file: DataFile, folder: Path, *, progress: Progress | None = None
     """Download one file into a folder; see `fetch`."""
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{file.name}.part"
+    part.touch()
+    with locked(part):  # two that go on with one file would write its pieces twice
+        try:
+            return _fetch(file, folder, part, progress, timeout)
+        finally:
+            if part.exists() and part.stat().st_size == 0:
+                part.unlink()
+
+
+def _fetch(file: DataFile, folder: Path, part: Path, progress: Progress | None, timeout: float) -> Path:
+    """`fetch_file`, once the unfinished file is ours."""
     failures: list[str] = []
     damaged = False
     for url in file.urls:
         for _ in range(_ATTEMPTS):
-            resumed = part.exists()
+            resumed = part.stat().st_size > 0
             try:
                 _download(url, part, file, progress, timeout)
             except urllib.error.URLError as error:
@@ -114,7 +127,7 @@ def fetch_file(file: DataFile, folder: Path, *, progress: Progress | None = None
                 continue  # broken off: the same address again, from where it stopped
             if _md5(part) == file.md5:
                 return _finish(file, folder, part)
-            part.unlink()
+            os.truncate(part, 0)
             damaged = True
             failures.append(f"{url}: md5 is not {file.md5}")
             if not resumed:
@@ -144,7 +157,7 @@ def _download(url: str, part: Path, file: DataFile, progress: Progress | None, t
     Raises:
         ConnectionError: If the connection ends early; what came is kept.
     """
-    have = part.stat().st_size if part.exists() else 0
+    have = part.stat().st_size
     headers = {"User-Agent": "bregma"} | ({"Range": f"bytes={have}-"} if have else {})
     request = urllib.request.Request(url, headers=headers)
     try:
@@ -161,7 +174,7 @@ def _download(url: str, part: Path, file: DataFile, progress: Progress | None, t
         total = file.size if length is None else have + int(length)
         if total is not None:
             _check_space(part, total - have, file.name)
-        with open(part, "ab" if have else "wb") as out:
+        with naming(part), open(part, "ab" if have else "wb") as out:
             while piece := response.read(_PIECE):
                 out.write(piece)
                 have += len(piece)
@@ -188,10 +201,10 @@ def _finish(file: DataFile, folder: Path, part: Path) -> Path:
         if len(names) != 1:
             raise ValueError(f"{file.name}: archive must hold {file.unpacked} once, got {len(names)}")
         _check_space(part, archive.getinfo(names[0]).file_size, file.unpacked)
-        with archive.open(names[0]) as source, open(unfinished, "wb") as out:
+        with naming(unfinished), archive.open(names[0]) as source, open(unfinished, "wb") as out:
             shutil.copyfileobj(source, out, _PIECE)
     # The digest of the unpacked file, in md5sum's format: `verify` compares with it.
-    (folder / f"{file.unpacked}.md5").write_text(f"{_md5(unfinished)}  {file.unpacked}\n", encoding="utf-8")
+    write_text(folder / f"{file.unpacked}.md5", f"{_md5(unfinished)}  {file.unpacked}\n")
     os.replace(unfinished, place)
     part.unlink()
     return place
@@ -237,7 +250,7 @@ def _verify_file(info: DatasetInfo, file: DataFile, root: Path) -> FileState:
         note = path.with_name(f"{path.name}.md5")
         if not note.exists():
             return FileState(file.name, path, "unchecked")
-        return FileState(file.name, path, "ok" if note.read_text("utf-8").split()[:1] == [_md5(path)] else "damaged")
+        return FileState(file.name, path, "ok" if note.read_bytes().split()[:1] == [_md5(path).encode()] else "damaged")
     return FileState(file.name, path, "damaged")
 
 

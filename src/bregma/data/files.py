@@ -20,6 +20,20 @@ MOST_UNPACKED = 4 * 1024**3
 DAMAGED = (EOFError, OSError, RuntimeError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 
 
+#: What to do about a damaged file, which need not be one that `fetch` brought.
+AGAIN = "if it was downloaded, delete it and fetch it again"
+
+
+def brief(error: Exception) -> str:
+    """What an error says, in one line of at most 120 letters; zipfile quotes names of 65,535 letters.
+
+    Example:
+        >>> brief(OSError("bad magic number:   b'PK'"))
+        "bad magic number: b'PK'"
+    """
+    return " ".join(str(error).split())[:120]
+
+
 def find_file(dataset: str, names: Iterable[str], root: Path | None = None) -> Path:
     """The first of `names` that exists in `root/dataset` or in `root`.
 
@@ -71,7 +85,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{path}: truncated or damaged zip archive ({error}); delete it and fetch again") from None
+        raise ValueError(f"{path}: truncated or damaged zip archive ({brief(error)}); {AGAIN}") from None
     safe_members(archive, path)
     return archive
 
@@ -89,7 +103,7 @@ def read_packed(path: Path, suffix: str = "") -> bytes:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, or would unpack to more than 4 GiB.
+        ValueError: If it is damaged, or holds or would unpack to more than 4 GiB.
     """
     with open(path, "rb") as file:
         magic = file.read(4)
@@ -99,8 +113,19 @@ def read_packed(path: Path, suffix: str = "") -> bytes:
         if magic == b"PK\x03\x04":
             return _unzip_one(path, suffix)
     except DAMAGED as error:
-        raise ValueError(f"{path}: truncated or damaged archive ({error}); delete it and fetch again") from None
-    return Path(path).read_bytes()
+        raise ValueError(f"{path}: truncated or damaged archive ({brief(error)}); {AGAIN}") from None
+    return read_plain(path, MOST_UNPACKED)
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """Content of a file; one of more than `most` bytes is refused: a file with holes may hold any number of them.
+
+    Raises:
+        ValueError: If it is larger.
+    """
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path}: must hold at most {most} bytes, got {size}")
+    return path.read_bytes()
 
 
 def _gunzip(path: Path) -> bytes:

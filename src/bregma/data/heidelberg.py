@@ -22,8 +22,7 @@ from bregma.data.dataset import (
     VALIDATION_SHARE,
     FrameDataset,
     Splits,
-    split_validation,
-    stratified_cut,
+    split_off,
 )
 from bregma.data.events import EventFrames
 from bregma.data.files import find_file
@@ -141,11 +140,10 @@ def load_heidelberg(
     if "test" in parts:
         counts += f" and {len(parts['test']):,} for test"
     else:
-        rest, cut = stratified_cut(parts["train"].labels.numpy(), TEST_SHARE, TEST_SEED)
-        parts["test"], parts["train"] = parts["train"].subset(cut), parts["train"].subset(rest)
-        counts += f", of which {len(cut):,} were cut for test (no test file)"
+        parts["train"], parts["test"] = split_off(parts["train"], TEST_SHARE, TEST_SEED, "test", paths["train"])
+        counts += f", of which {len(parts['test']):,} were cut for test (no test file)"
     if "validation" not in parts:
-        parts["train"], parts["validation"] = split_validation(parts["train"], seed, validation)
+        parts["train"], parts["validation"] = split_off(parts["train"], validation, seed, "validation", paths["train"])
     stem = str(name_or_path) if named else _stem(paths["train"])
     return Splits(
         train=parts["train"],

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bregma.data.checks import check_labels
-from bregma.data.dataset import VALIDATION_SHARE, FrameDataset, Splits, split_validation
-from bregma.data.files import find_file, read_packed
+from bregma.data.dataset import VALIDATION_SHARE, FrameDataset, Splits, split_off
+from bregma.data.files import AGAIN, find_file, read_packed
 
 CLASSES = tuple("0123456789")
 PIXELS = 28 * 28
@@ -47,7 +47,7 @@ def read_idx(path: Path | str) -> NDArray[np.uint8]:
     if len(data) != start + math.prod(shape):
         raise ValueError(
             f"{path}: truncated or damaged idx file (header says {start + math.prod(shape)} bytes, "
-            f"got {len(data)}); delete it and fetch again"
+            f"got {len(data)}); {AGAIN}"
         )
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
 
@@ -130,7 +130,7 @@ def load_mnist(
     permutation = psmnist_permutation() if permuted else None
     train = _part("train", root, steps, permutation)
     test = _part("t10k", root, steps, permutation)
-    rest, held_out = split_validation(train, seed, validation)
+    rest, held_out = split_off(train, validation, seed, "validation", "mnist" if root is None else root)
     how = "pixels in one fixed shuffled order" if permuted else "pixels in rows"
     return Splits(
         train=rest,

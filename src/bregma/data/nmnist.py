@@ -10,15 +10,26 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bregma.data.dataset import VALIDATION_SHARE, Splits, split_validation
+from bregma.data.dataset import VALIDATION_SHARE, Splits, split_off
 from bregma.data.events import EventFrames, Recording
-from bregma.data.files import DAMAGED, find_file, open_zip, read_member, safe_members, same_process
+from bregma.data.files import (
+    AGAIN,
+    DAMAGED,
+    brief,
+    find_file,
+    open_zip,
+    read_member,
+    read_plain,
+    safe_members,
+    same_process,
+)
 
 CLASSES = tuple("0123456789")
 SIDE = 34
@@ -27,7 +38,7 @@ SIDE = 34
 WINDOW_US = 310_000
 STEPS = 31
 
-_MOST_BYTES = 1 << 24  # of a recording in an archive, 3.4 million events; real ones have some thousands
+_MOST_BYTES = 1 << 24  # of a recording, 3.4 million events; real ones have some thousands
 _OVERFLOW_Y = 240
 _OVERFLOW_US = 2**13
 _MEMBER = re.compile(r"(?:^|/)(?:(Train|Test)/)?(\d)/[^/.][^/]*\.bin$")
@@ -53,7 +64,7 @@ def decode_bin(data: bytes, where: str = "data") -> tuple[NDArray[np.int32], NDA
         ([260], True)
     """
     if len(data) % 5:
-        raise ValueError(f"{where}: truncated N-MNIST file ({len(data)} bytes, no multiple of 5); fetch it again")
+        raise ValueError(f"{where}: truncated N-MNIST file ({len(data)} bytes, no multiple of 5); {AGAIN}")
     columns = np.frombuffer(data, dtype=np.uint8).reshape(-1, 5).astype(np.int32)
     x, y, high, middle, low = columns.T
     times = ((high & 127) << 16) | (middle << 8) | low
@@ -79,7 +90,8 @@ class BinRecordings(EventFrames):
 
     Raises:
         ValueError: If the archive is damaged or holds a path outside its folder, or no recording is found; when a
-            recording is read, also if it unpacks to more than 16 MiB.
+            recording is read, also if it holds more than 16 MiB.
+        OSError: If a folder in it cannot be read.
     """
 
     def __init__(self, source: Path, part: str, steps: int = STEPS, binary: bool = True) -> None:
@@ -106,13 +118,13 @@ class BinRecordings(EventFrames):
         name = self._names[row]
         where = f"{self.source}: {name}"
         if self.source.is_dir():
-            return decode_bin((self.source / name).read_bytes(), where)
+            return decode_bin(read_plain(self.source / name, _MOST_BYTES), where)
         if self._archive is None or not same_process(self._pid):
             self._archive, self._pid = open_zip(self.source), os.getpid()
         try:
             return decode_bin(read_member(self._archive, name, _MOST_BYTES, where), where)
         except DAMAGED as error:
-            raise ValueError(f"{where}: damaged zip archive ({error}); delete it and fetch again") from None
+            raise ValueError(f"{where}: damaged zip archive ({brief(error)}); {AGAIN}") from None
 
     def __getstate__(self) -> dict[str, Any]:
         """State without the open archive."""
@@ -122,9 +134,24 @@ class BinRecordings(EventFrames):
 def _members(source: Path) -> list[str]:
     """Names of the files below a folder or in an archive, with forward slashes."""
     if source.is_dir():
-        return [path.relative_to(source).as_posix() for path in source.glob("**/*.bin")]
+        return [path.relative_to(source).as_posix() for path in _files(source) if path.suffix == ".bin"]
     with open_zip(source) as archive:
         return safe_members(archive, source)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files below a folder. `Path.glob` would leave out what it cannot read, and folders behind symbolic links."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if os.path.realpath(place) in seen:  # a link to a folder that it lies in
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        yield from (Path(place, name) for name in names)
 
 
 def load_nmnist(
@@ -159,7 +186,7 @@ def load_nmnist(
     test = BinRecordings(sources["Test"], "Test", steps, binary)
     if train.source == test.source and not set(train._names).isdisjoint(test._names):
         raise ValueError(f"{train.source}: recordings must lie in folders Train and Test, got no such folders")
-    rest, held_out = split_validation(train, seed, validation)
+    rest, held_out = split_off(train, validation, seed, "validation", train.source)
     return Splits(
         train=rest,
         validation=held_out,

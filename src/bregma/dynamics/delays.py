@@ -19,6 +19,7 @@ import math
 import torch
 from torch import Tensor
 
+from bregma.dynamics import memory
 from bregma.dynamics.checks import check_current, check_membrane, check_number, check_state, check_weight
 from bregma.dynamics.lif import Reset, like_current, membrane_step
 from bregma.dynamics.surrogate import ATan, Surrogate, spike
@@ -80,6 +81,7 @@ def slots_needed(delays: Tensor, spread: Tensor | float) -> int:
 
     Raises:
         ValueError: delays or spread not finite, or where values cannot be read (``meta`` device, ``torch.compile``).
+        MemoryError: the kernel of so many steps would not fit into memory.
 
     Example:
         >>> slots_needed(torch.tensor([0.0, 1.25]), spread=0.0)
@@ -90,7 +92,19 @@ def slots_needed(delays: Tensor, spread: Tensor | float) -> int:
     reach = (delays.detach() + spread).max().item() + 1
     if not math.isfinite(reach):
         raise ValueError(f"delays and spread must be finite, got a largest sum of {reach - 1}")
-    return max(1, math.ceil(reach))
+    slots = max(1, math.ceil(reach))
+    _require_room(slots, delays.numel(), delays)
+    return slots
+
+
+def _require_room(slots: int, values: int, like: Tensor) -> None:
+    """Raise a `MemoryError` if so many values for each of the steps ahead are more than the processor has room for."""
+    if like.device.type == "cpu":
+        memory.require(
+            slots * values * like.element_size(),
+            f"delays and a spread that reach {slots} steps ahead: what is under way",
+            "clamp them, as DelayedRecurrentLIF.clamp_delays_ does",
+        )
 
 
 def delayed_recurrent_lif(
@@ -194,6 +208,7 @@ def check_delayed(
         check_state("gate", gate, (batch, n), "(B, n)", current)
     if slots is None:
         slots = slots_needed(delays, spread)
+        _require_room(slots, batch * n, current)
     check_number("slots", slots, "None or >= 1", slots >= 1)
     if state is None:
         return slots

@@ -43,11 +43,13 @@ def release() -> None:
     _reserve.clear()
 
 
-def require(n_bytes: int, purpose: str) -> None:
+def require(
+    n_bytes: int, purpose: str, instead: str = "use fewer samples or time steps per call, or bregma.nn.Recompute"
+) -> None:
     """Raise unless the machine can provide ``n_bytes`` more.
 
     Raises:
-        MemoryError: with what is needed and what there is.
+        MemoryError: with what is needed, what there is, and what to do instead.
     """
     if n_bytes < _CHECKED_BYTES:
         return
@@ -56,10 +58,7 @@ def require(n_bytes: int, purpose: str) -> None:
         release()
         free = available_bytes()
     if n_bytes > free:
-        raise MemoryError(
-            f"{purpose} needs {n_bytes / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free; "
-            "use fewer samples or time steps per call, or bregma.nn.Recompute"
-        )
+        raise MemoryError(f"{purpose} needs {n_bytes / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free; {instead}")
 
 
 def available_bytes() -> int:

@@ -126,7 +126,16 @@ def from_nir(source: Any, *, dt: float | None = None) -> SpikingSequential:
         True
     """
     nir = library("nir", "nir")
-    graph = source if isinstance(source, nir.NIRGraph) else _read(Path(source), nir)
+    if isinstance(source, nir.NIRGraph):
+        return _built(source, dt, nir)
+    graph = _read(Path(source), nir)
+    try:
+        return _built(graph, dt, nir)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _built(graph: Any, dt: float | None, nir: Any) -> SpikingSequential:
     if dt is None:
         dt = float(graph.metadata.get("dt", 1e-4))
     if not 0 < dt < float("inf"):

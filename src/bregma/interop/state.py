@@ -12,15 +12,13 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bregma import __version__
 from bregma.dynamics import ATan, Box, FastSigmoid, Triangle
-from bregma.files import write_bytes
+from bregma.files import read_tensors, write_bytes
 from bregma.interop.chain import Network, as_sequential
 from bregma.nn import LIF, DelayedRecurrentLIF, Readout, RecurrentLIF, SpikeLinear, SpikingSequential
 
@@ -79,19 +77,14 @@ def read_state(path: str | Path) -> SpikingSequential:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; write it with bregma export RUN --to state")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    tensors, header = read_tensors(path)
     if header.get("format") != _FORMAT:
         raise ValueError(f"{path}: holds {header.get('format', 'no network')!r}, wanted {_FORMAT!r}")
     try:
         layers = OrderedDict((entry["name"], _built(entry, tensors)) for entry in json.loads(header["network"]))
         net = SpikingSequential(layers, score=header["score"] or None)
         net.load_state_dict(tensors, assign=True)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ValueError(f"{path}: header and tensors do not fit ({' '.join(str(error).split())})") from error
     return net
 

@@ -35,7 +35,10 @@ class LamScheduler:
         self.optimizer = optimizer
         self.base_lams = [float(group.get("lam", 0.0)) for group in optimizer.param_groups]
         if not any(self.base_lams):
-            raise ValueError(f"optimizer must have a group with lam > 0, got {self.base_lams}")
+            raise ValueError(
+                f"optimizer must have a group with lam > 0, got {self.base_lams}; "
+                "to go on from saved states, make the schedule before the optimizer loads its own"
+            )
         self.last_step = 0
         self._set(self.factor())
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from bregma.runs.build import build_network
 from bregma.runs.experiment import Experiment
 from bregma.runs.folder import Config, RunFolder
 
@@ -23,6 +25,8 @@ _ROW_NUMBERS = (
     "seconds",
 )
 _BY_LAYER = ("layer_density", "firing_rates")
+_WHOLE = ("epoch", "best_epoch")
+_MOST = 1e300  # JSON knows integers that no float can hold
 _SUMMARY_NUMBERS = ("test_accuracy", "validation_accuracy", "best_epoch", "density", "firing_rate", "seconds")
 
 
@@ -180,7 +184,7 @@ def layer_label(name: str) -> str:
 
 def _require(where: str, values: dict[str, Any], numbers: tuple[str, ...], by_layer: tuple[str, ...]) -> None:
     """Raise a ValueError that says where, if a value is missing or no number."""
-    for name in numbers:
+    for name in (*numbers, *({"synops"} & values.keys())):  # which version 0.1.0 did not count
         _require_number(where, name, values.get(name))
     for name in by_layer:
         layers = values.get(name)
@@ -203,29 +207,44 @@ def _require_solver(where: str, values: Any, first: Any) -> None:
 
 
 def _require_number(where: str, name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{where}: {name} must be a number, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _MOST:
+        raise ValueError(f"{where}: {name} must be a finite number, got {value!r}")
+    if name in _WHOLE and not isinstance(value, int):
+        raise ValueError(f"{where}: {name} must be a whole number, got {value!r}")
 
 
 def _weights(folder: RunFolder, config: Config, names: list[str]) -> dict[str, Array]:
     path = folder.path / "best.safetensors"
     tensors = folder.tensors("best")
+    try:
+        with torch.device("meta"):  # shapes alone
+            wanted = {name: tuple(weight.shape) for name, weight in build_network(config).named_parameters()}
+    except (OverflowError, RuntimeError, TypeError) as error:
+        where = folder.path / "config.toml"
+        raise ValueError(f"{where}: hidden or frame_shape is larger than a tensor can be") from error
     for name in names:
-        if name not in tensors or tensors[name].dim() < 2:
+        shape = tuple(tensors[name].shape) if name in tensors else None
+        if shape is None or len(shape) < 2:
             raise ValueError(f"{path}: the weight matrix {name!r} of metrics.jsonl is not there")
-    weights: dict[str, Array] = {name: tensors[name].flatten(1).float().numpy() for name in names}
-    if (rows := len(weights[names[-1]])) != len(config.classes):
-        raise ValueError(f"{path}: {names[-1]} has {rows} outputs, config.toml names {len(config.classes)} classes")
-    return weights
+        if shape != wanted.get(name):
+            raise ValueError(f"{path}: {name} has the shape {shape}, config.toml makes it {wanted.get(name)}")
+        if not tensors[name].isfinite().all():
+            raise ValueError(f"{path}: {name} must be finite, got NaN or infinity")
+    return {name: tensors[name].flatten(1).float().numpy() for name in names}
 
 
 def _sample(folder: RunFolder, config: Config, layers: list[str]) -> Sample:
     path = folder.path / "sample.safetensors"
-    tensors = {name: tensor.numpy() for name, tensor in folder.tensors("sample").items()}
+    tensors = {
+        name: tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
+        for name, tensor in folder.tensors("sample").items()
+    }
     ranks = {"input": 3, "label": 1, "prediction": 1, "scores": 3, **{f"spikes/{layer}": 3 for layer in layers}}
     for name, rank in ranks.items():
         if name not in tensors or tensors[name].ndim != rank or len(tensors[name]) != len(tensors["input"]) or not rank:
             raise ValueError(f"{path}: {name!r} is missing or does not fit the others")
+        if not np.isfinite(tensors[name]).all():
+            raise ValueError(f"{path}: {name!r} must be finite, got NaN or infinity")
     times = {tensors[name].shape[1] for name, rank in ranks.items() if rank == 3}
     features = int(np.prod(config.frame_shape))
     if len(times) > 1 or tensors["input"].shape[2] != features or tensors["scores"].shape[2] != len(config.classes):

@@ -1,6 +1,7 @@
 """From the fields of an experiment to the objects that train: network, optimizer, schedule of the learning rate."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bregma.data import FrameDataset
+from bregma.dynamics import memory
+from bregma.dynamics.checks import check_range
 from bregma.nn import SpikingMLP
 from bregma.nn.delrec import ARCHITECTURES, DelRec
 from bregma.optim import AdaBreg, LinBreg, ProxSGD, TargetDensity, param_groups
@@ -16,12 +19,22 @@ from bregma.optim.baselines import SET, MagnitudePruning, RigL
 from bregma.optim.sparsifier import Sparsifier
 from bregma.runs.delays import delay_rates
 from bregma.runs.experiment import STRUCTURED, Experiment
-from bregma.runs.folder import Config
+from bregma.runs.folder import Config, RunFolder
 
 
 def build_network(config: Config) -> SpikingMLP | DelRec:
-    """The network of a run, its weights drawn from torch's generator."""
+    """The network of a run, its weights drawn from torch's generator.
+
+    Raises:
+        MemoryError: its weights would not fit into memory.
+    """
     experiment = config.experiment
+    sizes = [math.prod(config.frame_shape), *experiment.hidden, len(config.classes)]
+    weights = sum(math.prod(pair) for pair in itertools.pairwise(sizes))
+    if experiment.recurrent or experiment.network != "mlp":
+        weights += sum(size**2 for size in experiment.hidden)
+    if torch.get_default_device().type == "cpu":
+        memory.require(4 * weights, f"a network of {' x '.join(map(str, sizes))}", "name fewer neurons")
     if experiment.network != "mlp":
         published = ARCHITECTURES[experiment.network.removeprefix("delrec_")]
         inputs, classes = math.prod(config.frame_shape), len(config.classes)
@@ -126,27 +139,41 @@ def with_carried(net: nn.Module, dataset: FrameDataset) -> dict[str, Tensor]:
     return {**net.state_dict(), **{f"data/{name}": tensor for name, tensor in dataset.carried.items()}}
 
 
-def load_weights(net: nn.Module, tensors: dict[str, Tensor], dataset: FrameDataset) -> None:
-    """The inverse of `with_carried`.
+def load_weights(net: nn.Module, tensors: dict[str, Tensor], dataset: FrameDataset | None = None) -> None:
+    """The inverse of `with_carried`; without a dataset, without a look at the data.
 
     Raises:
         ValueError: the weights do not fit the network, or the data come in another way than the network learned them.
-    """
-    read_weights(net, tensors)
-    for name, tensor in tensors.items():
-        here = dataset.carried.get(name.removeprefix("data/"))
-        if name.startswith("data/") and (here is None or not torch.equal(here, tensor)):
-            raise ValueError(f"{name}: the network learned the data with another one; use the data set it was made for")
-
-
-def read_weights(net: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put the weights of a run in its network, without a look at the data.
-
-    Raises:
-        ValueError: the weights do not fit the network.
     """
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("data/")}
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"weights do not fit config.toml: {' '.join(str(error).split())}") from error
+    if dataset is None:
+        return
+    for name, tensor in tensors.items():
+        here = dataset.carried.get(name.removeprefix("data/"))
+        if name.startswith("data/") and (here is None or not torch.equal(here, tensor)):
+            raise ValueError(f"{name}: the network learned the data with another one; use the data set it was made for")
+
+
+def load_best(net: nn.Module, folder: RunFolder, dataset: FrameDataset | None = None) -> None:
+    """Put the weights of a run's best epoch in its network; see `load_weights`.
+
+    Raises:
+        FileNotFoundError: the run has not finished an epoch.
+        ValueError: as `load_weights`, or a weight is not finite, or a decay or threshold is none; it names the file.
+    """
+    try:
+        load_weights(net, folder.tensors("best"), dataset)
+        for name, value in net.state_dict().items():
+            if not value.isfinite().all():
+                raise ValueError(f"{name} must be finite, got NaN or infinity")
+            if name.endswith(".decay"):
+                check_range("decay", value)
+            elif name.endswith(".threshold"):
+                check_range("threshold", value)
+    except ValueError as error:
+        path = folder.path / "best.safetensors"
+        raise error if str(path) in str(error) else ValueError(f"{path}: {error}") from error

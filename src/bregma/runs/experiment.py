@@ -1,8 +1,8 @@
 """One experiment: what is trained on what, and how. A run is repeated from these fields and the seed alone."""
 
 import dataclasses
-import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -26,8 +26,9 @@ SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 #: Settings that each run of a sweep has its own of, or that a density leaves without effect.
 SWEPT = ("method", "density", "lr", "lam", "penalty", "init", "init_density")
 
-_POSITIVE = (lambda value: 0 < value < math.inf, "a finite number > 0")
-_NOT_NEGATIVE = (lambda value: 0 <= value < math.inf, ">= 0 and finite")
+_MOST = sys.float_info.max  # an integer may be larger
+_POSITIVE = (lambda value: 0 < value <= _MOST, "a finite number > 0")
+_NOT_NEGATIVE = (lambda value: 0 <= value <= _MOST, ">= 0 and finite")
 _COUNT = (lambda value: value >= 1, ">= 1")
 _MOST_THREADS = 1024  # many thousand make torch crash
 _SHARE = (lambda value: 0 <= value <= 1, "in [0, 1]")
@@ -43,6 +44,7 @@ WITH_DENSITY = (*STRUCTURED, "weight_decay")
 
 #: What each field may be: a test, and how to say it.
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "data": (bool, "the name of a data set or a path"),
     "method": (lambda value: value in METHODS, f"one of {', '.join(METHODS)}"),
     "schedule": (lambda value: value in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
     "init": (lambda value: value in get_args(Init), f"one of {', '.join(get_args(Init))}"),
@@ -63,7 +65,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lam": _NOT_NEGATIVE,
     "shift": _NOT_NEGATIVE,
     "lr": _POSITIVE,
-    "clip": (lambda value: 0 <= value < math.inf, ">= 0 and finite, 0 for none"),
+    "clip": (lambda value: 0 <= value <= _MOST, ">= 0 and finite, 0 for none"),
     "gain": _POSITIVE,
     "epochs": _COUNT,
     "threads": (lambda value: 1 <= value <= _MOST_THREADS, f"in [1, {_MOST_THREADS}]"),
@@ -249,7 +251,7 @@ def _check_type(name: str, value: Any, default: Any) -> None:
     if isinstance(default, ADMMSettings):
         fits, wanted = isinstance(value, ADMMSettings), "an ADMMSettings"
     elif isinstance(default, tuple):
-        fits = isinstance(value, tuple) and all(isinstance(size, int) for size in value)
+        fits = isinstance(value, tuple) and all(type(size) is int for size in value)
         wanted = "a tuple of integers"
     else:
         kinds = (float, int) if isinstance(default, float) else (type(default),)

@@ -17,6 +17,7 @@ import contextlib
 import io
 import json
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,13 +26,13 @@ from typing import Any
 import safetensors.torch
 import tomlkit
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from bregma import __version__
 from bregma.data import FrameDataset, Splits
-from bregma.files import locked, write_bytes, write_text
+from bregma.files import locked, read_checkpoint, read_tensors, write_bytes, write_text
 from bregma.runs.experiment import Experiment
+from bregma.runs.texts import read_json, read_toml
 
 FORMAT = 1
 _PACKAGES = ("torch", "numpy", "numba", "scikit-learn")
@@ -49,6 +50,9 @@ class Config:
         title: what the data are.
         synthetic: whether the recordings were simulated rather than measured.
         environment: versions, platform.
+
+    Raises:
+        ValueError: one of them is of another type, or a size below 1.
     """
 
     experiment: Experiment
@@ -58,6 +62,19 @@ class Config:
     title: str
     synthetic: bool
     environment: dict[str, str]
+
+    def __post_init__(self) -> None:
+        texts = isinstance(self.environment, dict) and all(isinstance(text, str) for text in self.environment.values())
+        for name, fits, wanted in (
+            ("frame_shape", _all(self.frame_shape, _is_size), "sizes >= 1"),
+            ("steps", _is_size(self.steps), "an integer >= 1"),
+            ("classes", _all(self.classes, lambda value: isinstance(value, str)), "names"),
+            ("title", isinstance(self.title, str), "a text"),
+            ("synthetic", isinstance(self.synthetic, bool), "true or false"),
+            ("environment", texts, "names and texts"),
+        ):
+            if not fits:
+                raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)!r}")
 
     def require_fit(self, dataset: FrameDataset, name: str) -> None:
         """Refuse data that the network of this run was not made for.
@@ -73,6 +90,14 @@ class Config:
             raise ValueError(
                 f"data: {name} has the classes {_brief(dataset.classes)}, the network {_brief(self.classes)}"
             )
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _all(values: tuple[Any, ...], fits: Callable[[Any], bool]) -> bool:
+    return len(values) > 0 and all(map(fits, values))
 
 
 def _brief(names: tuple[str, ...]) -> str:
@@ -132,10 +157,7 @@ class RunFolder:
         path = self.path / "config.toml"
         if not path.is_file():
             raise FileNotFoundError(f"{self.path} holds no run: config.toml is missing")
-        try:
-            document = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
-        except (UnicodeDecodeError, tomlkit.exceptions.ParseError) as error:
-            raise ValueError(f"{path}: not a readable TOML file ({error})") from error
+        document = read_toml(path)
         if document.get("format") != FORMAT:
             raise ValueError(
                 f"{path}: run format {document.get('format')!r}, this version of bregma reads format {FORMAT}; "
@@ -153,7 +175,7 @@ class RunFolder:
             )
         except KeyError as error:
             raise ValueError(f"{path}: {error} is missing") from error
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -161,7 +183,7 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
-        return [_json(path, line, number) for number, line in enumerate(path.read_bytes().splitlines(), 1)]
+        return [read_json(path, line, number) for number, line in enumerate(path.read_bytes().splitlines(), 1)]
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replace ``metrics.jsonl``; a run has few epochs, so it is written whole and never torn."""
@@ -174,7 +196,7 @@ class RunFolder:
     def summary(self) -> dict[str, Any] | None:
         """What ``summary.json`` says, or None before the run has ended."""
         path = self.path / "summary.json"
-        return _json(path, path.read_bytes()) if path.is_file() else None
+        return read_json(path, path.read_bytes()) if path.is_file() else None
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
         """Write ``name``.safetensors."""
@@ -186,11 +208,7 @@ class RunFolder:
         path = self.path / f"{name}.safetensors"
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; has the run finished its first epoch?")
-        try:
-            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
-        return tensors
+        return read_tensors(path)[0]
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Write ``last.pt``: tensors and plain values only, so that `torch.load(weights_only=True)` reads it."""
@@ -212,24 +230,8 @@ class RunFolder:
 
     def state(self) -> dict[str, Any]:
         """Read ``last.pt``."""
-        path = self.path / "last.pt"
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True)
-        except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError ... on a broken file
-            raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+        state: dict[str, Any] = read_checkpoint(self.path / "last.pt")
         return state
-
-
-def _json(path: Path, text: bytes, line: int | None = None) -> dict[str, Any]:
-    """Read an object, or say which file is broken."""
-    where = f"{path}: " if line is None else f"{path}: line {line}: "
-    try:
-        values = json.loads(text)
-    except ValueError as error:  # bad JSON, or not even UTF-8
-        raise ValueError(f"{where}not readable JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{where}expected an object, got {type(values).__name__}")
-    return values
 
 
 def describe(experiment: Experiment, splits: Splits) -> Config:

@@ -6,10 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-
 from bregma.runs.admm_settings import ADMMSettings
 from bregma.runs.experiment import Experiment, recipe
+from bregma.runs.texts import read_toml
 from bregma.runs.uses import Kind
 
 FOLDER = Path(__file__).parent / "configs"
@@ -49,10 +48,7 @@ def read_recipe(name_or_path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"config must be one of {', '.join(recipe_names())} or a TOML file, got {str(name_or_path)!r}"
         )
-    try:
-        document = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
-    except (UnicodeDecodeError, tomlkit.exceptions.ParseError) as error:
-        raise ValueError(f"{path}: not a readable TOML file ({error})") from error
+    document = read_toml(path)
     fields = document
     if isinstance(document.get("experiment"), dict):  # the config.toml of a run, or part of one
         fields = document["experiment"]

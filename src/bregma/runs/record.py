@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from bregma.data import Splits
-from bregma.runs.build import load_weights
+from bregma.runs.build import load_best
 from bregma.runs.evaluate import Evaluation, evaluate, sample_activity, with_spread
 from bregma.runs.folder import RunFolder
 from bregma.sparsity import density, layer_densities, nonzero, parameters
@@ -81,7 +81,7 @@ def restored(folder: RunFolder, restore: Callable[[dict[str, Any]], None]) -> No
     state = folder.state()
     try:
         restore(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ValueError(f"{folder.path / 'last.pt'}: no checkpoint of this run ({error})") from error
 
 
@@ -93,7 +93,7 @@ def finish(folder: RunFolder, splits: Splits, net: nn.Module, progress: Progress
     """
     settings = folder.config().experiment.to_dict()
     folder.write_metrics(progress.rows)  # an end between the last checkpoint and this file may have left it short
-    load_weights(net, folder.tensors("best"), splits.test)
+    load_best(net, folder, splits.test)
     test = evaluate(net, splits.test)
     folder.write_tensors("sample", sample_activity(net, splits.test))
     summary: dict[str, Any] = {

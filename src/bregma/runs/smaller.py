@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from bregma.data import FrameDataset, collate
 from bregma.files import write_text
-from bregma.runs.build import build_network, load_weights, with_carried
+from bregma.runs.build import build_network, load_best, with_carried
 from bregma.runs.delays import for_inference
 from bregma.runs.folder import RunFolder
 from bregma.sparsity import SparseNetwork, SynOps, compact, compress
@@ -39,7 +39,7 @@ def compact_run(folder: RunFolder, dataset: FrameDataset, out: Path) -> dict[str
         ValueError: the smaller network answers differently, which rounding alone can bring about; nothing is written.
     """
     net = build_network(folder.config())
-    load_weights(net, folder.tensors("best"), dataset)
+    load_best(net, folder, dataset)
     net = for_inference(net).eval()
     small = compact(net)
     sparse = compress(small)

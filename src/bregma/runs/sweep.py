@@ -7,6 +7,7 @@ time. Choices are made on the validation part, by the best epoch within a run an
 
 import contextlib
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,7 @@ from bregma.runs.folder import RunFolder, describe
 from bregma.runs.loop import Diverged, train
 from bregma.runs.plan import Plan, Point, tuning_name
 from bregma.runs.record import Observer
+from bregma.runs.texts import read_toml
 
 FORMAT = 1
 
@@ -71,8 +73,8 @@ class SweepFolder:
         path = self.path / "sweep.toml"
         if not path.is_file():
             raise FileNotFoundError(f"{self.path} holds no sweep: sweep.toml is missing")
+        document = read_toml(path)
         try:
-            document = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
             if document["format"] != FORMAT:
                 raise ValueError(f"sweep format {document['format']!r}, this version of bregma reads format {FORMAT}")
             sweep, shared = document["sweep"], document["experiment"]
@@ -87,7 +89,7 @@ class SweepFolder:
             )
         except KeyError as error:
             raise ValueError(f"{path}: {error} is missing") from error
-        except (UnicodeDecodeError, tomlkit.exceptions.ParseError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 
     def run(self, name: str) -> RunFolder:
@@ -104,7 +106,7 @@ class SweepFolder:
             summary = run.summary()
             if summary is None and not _diverged(run).exists():
                 return None
-            found[lr] = summary["validation_accuracy"] if summary else -1.0
+            found[lr] = self._figure(summary, "validation_accuracy", run) if summary else -1.0
         return max(found, key=found.__getitem__)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -120,13 +122,17 @@ class SweepFolder:
                 continue
             row = {"run": name, "method": experiment.method, "density": experiment.density or 1.0}
             row |= {"seed": experiment.seed, "lr": experiment.lr}
-            for key, own in _KEPT.items():
-                if not isinstance(summary.get(own), int | float):
-                    where = self.path / name / "summary.json"
-                    raise ValueError(f"{where}: {own} must be a number, got {summary.get(own)!r}")
-                row[key] = summary[own]
+            row |= {key: self._figure(summary, own, self.run(name)) for key, own in _KEPT.items()}
             rows.append(row)
         return rows
+
+    @staticmethod
+    def _figure(summary: dict[str, Any], name: str, run: RunFolder) -> float:
+        """One figure of a ``summary.json``; raise a `ValueError` that names the file if it is none."""
+        value = summary.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
+            raise ValueError(f"{run.path / 'summary.json'}: {name} must be a finite number, got {value!r}")
+        return value
 
 
 #: Figures of a row, and what ``summary.json`` calls them.

@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from bregma.dynamics import RESETS, memory
 from bregma.dynamics.compressed import Connections, Population
 from bregma.dynamics.kernels import Array
-from bregma.files import write_bytes
+from bregma.files import read_tensors, write_bytes
 from bregma.nn.chain import Score
 from bregma.sparsity.network import Output, SparseNetwork
 
@@ -55,13 +53,8 @@ def load(path: Path) -> SparseNetwork:
     """See `SparseNetwork.load`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; SparseNetwork.save or bregma compact writes such a file")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            facts = (file.metadata() or {}).get("bregma.SparseNetwork")
-            # Copies: what is read lies in the file, and would change with it.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    tensors, header = read_tensors(path)
+    facts = header.get("bregma.SparseNetwork")
     if facts is None:
         raise ValueError(f"{path}: not the file of a SparseNetwork")
     try:
