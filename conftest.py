@@ -12,6 +12,7 @@ collect_ignore = [] if find_spec("flwr") else ["src/bregma/interop/flower.py"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--seed``."""
     parser.addoption("--seed", type=int, help="draw other random numbers and hypothesis examples than CI does")
 
 

@@ -211,5 +211,7 @@ def split_validation(
     """Cut a validation part from a training part by `stratified_cut`: (rest, validation)."""
     kept, cut = stratified_cut(train.labels.numpy(), share, seed)
     if len(kept) == 0 or len(cut) == 0:
-        raise ValueError(f"data set must have enough samples to cut {share:.0%} for validation, got {len(train)}")
+        raise ValueError(
+            f"validation must be a share that leaves samples in both parts, got {share:g} of {len(train)} samples"
+        )
     return train.subset(kept), train.subset(cut)
