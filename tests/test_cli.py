@@ -113,6 +113,8 @@ def test_sweep_leaves_a_folder_with_a_page_and_a_table(tmp_path, capsys):
     assert "6/6  gmp at 0.1, seed 0, lr 0.02: test " in capsys.readouterr().err
     assert run("sweep", "--resume", str(out), "--seeds", "2") == 2
     assert "resume goes on with the settings of the sweep" in capsys.readouterr().err
+    assert run("report", str(out), str(out / "gmp-0.1-seed0")) == 2
+    assert f"{out} holds a sweep, not a run; name a run folder in it" in capsys.readouterr().err
     for command in ("sweep", "train"):
         assert run(command, "--out", str(out)) == 2
         assert "already holds a sweep" in capsys.readouterr().err

@@ -142,6 +142,8 @@ class RunFolder:
         """Read ``config.toml``; one clear error if this is no run, or one of another format."""
         path = self.path / "config.toml"
         if not path.is_file():
+            if (self.path / "sweep.toml").is_file():
+                raise FileNotFoundError(f"{self.path} holds a sweep, not a run; name a run folder in it")
             raise FileNotFoundError(f"{self.path} holds no run: config.toml is missing")
         try:
             document = tomlkit.parse(path.read_text(encoding="utf-8")).unwrap()
@@ -212,6 +214,10 @@ class RunFolder:
     def has_state(self) -> bool:
         """Whether the run got as far as its first checkpoint."""
         return (self.path / "last.pt").is_file()
+
+    def kept(self) -> str:
+        """What is left of a run that fails, to end its error with; nothing before the first checkpoint."""
+        return f"; the last checkpoint in {self.path} is kept" if self.has_state() else ""
 
     def forget_unstarted(self) -> None:
         """Take back what `create` made if no checkpoint came of it, so that better settings find their place free."""
