@@ -16,6 +16,7 @@ from bregma.cli import main, train
 from bregma.runs.folder import RunFolder
 
 PAPER = ["--method", "admm", "--admm.solver", "paper"]
+MNIST = Path(__file__).parent / "fixtures" / "mnist"
 QUICK = ["--epochs", "1", "--hidden", "16", "--steps", "5"]
 
 
@@ -112,8 +113,11 @@ def test_sweep_leaves_a_folder_with_a_page_and_a_table(tmp_path, capsys):
     assert "6/6  gmp at 0.1, seed 0, lr 0.02: test " in capsys.readouterr().err
     assert run("sweep", "--resume", str(out), "--seeds", "2") == 2
     assert "resume goes on with the settings of the sweep" in capsys.readouterr().err
-    assert run("sweep", "--out", str(out)) == 2
-    assert "already holds a sweep" in capsys.readouterr().err
+    assert run("report", str(out), str(out / "gmp-0.1-seed0")) == 2
+    assert f"{out} holds a sweep, not a run; name a run folder in it" in capsys.readouterr().err
+    for command in ("sweep", "train"):
+        assert run(command, "--out", str(out)) == 2
+        assert "already holds a sweep" in capsys.readouterr().err
 
 
 def test_data_lists_every_set(capsys):
@@ -174,32 +178,45 @@ def test_folders_are_named_as_they_are(tmp_path, capsys):
         (["train", *QUICK, "--out", "{run}"], "already holds a run"),
         (["evaluate", "{tmp}"], "holds no run: config.toml is missing"),
         (["evaluate", "{run}", "--data", "{tmp}"], "not recognised"),
+        (
+            ["evaluate", "{run}", "--data", "{mnist}"],
+            "the network takes 5 steps, which {mnist} cannot have (steps must",
+        ),
         (["report"], "runs: name at least one run folder"),
         (["report", "{run}", "--out", "{tmp}"], "is a folder; name the page to write"),
         (["sweep", "--density", "0.5,1.5"], "density must be one or more numbers in (0, 1], got 1.5"),
-        (["sweep", "--density", "0.5,x"], "--density"),
+        (["sweep", "--density", "0.5,x"], "bregma: --density must be FLOAT,FLOAT,..., got 'x'\n"),
         (["sweep", "--method", "linbreg"], "method must be one or more of adabreg, gmp"),
         (["sweep", "--lr", "0.1,-1"], "lr must be a finite number > 0, got -1.0"),
         (["sweep", "--epochs", "0"], "epochs must be >= 1, got 0"),
         (["sweep", "--resume", "{tmp}"], "holds no sweep: sweep.toml is missing"),
         (["train", "--method", "gmp"], "density must be in (0, 1] for the method gmp, got 0.0"),
         (["train", "--out", "{run}/config.toml"], "is a file, not a folder"),
-        (["train", "--lr", "abc"], "--lr"),
+        (["train", "--lr", "abc"], "bregma: --lr must be FLOAT, got 'abc'\n"),
+        (["train", "--hidden", "32,32"], "bregma: --hidden must be [INT [INT ...]], got ['32,32']\n"),
         (["train", "--method", "sgd"], "Expected one of"),
         (["train", "--lx", "3"], "Unrecognized options: --lx, 3\n"),
         (["sweep", "--lam", "0.1"], "Unrecognized options: bregma sweep has no --lam\n"),
         (["train", "--densty", "0.1"], "Unrecognized options: --densty, 0.1; perhaps you meant --density\n"),
-        (["train", "--lam", "much"], "Error parsing --lam: could not convert string to float: 'much'\n"),
-        (["evaluate"], "RUN"),
+        (["train", "--density", "0.1", "--lam", "0.3"], "lam has no meaning for the method adabreg with a density"),
+        (["train", "--admm.iterations", "1000"], "admm.iterations has no meaning for the method adabreg, got 1000"),
+        (["train", "--method", "admm", "--admm.rho=1"], "admm.rho has no meaning for the solver consistent, got 1.0"),
+        (["train", "--shift", "20"], "shift must leave some of the image, got 20 for frames of (2, 20, 20)"),
+        (["train", "--validation", "0.0001"], "validation must be a share that leaves samples in both parts"),
+        (["sweep", *QUICK, "--out", "{run}"], "already holds a run; choose another folder"),
+        (["compact", "{run}", "--out", "{run}/config.toml"], "config.toml is a file, not a folder"),
+        (["export", "{run}", "--to", "state", "--dt", "1"], "dt has no meaning for state, got 1.0; leave it out"),
+        (["evaluate"], "bregma evaluate needs RUN\n"),
+        (["export", "{run}"], "bregma export needs --to {nir,snntorch,state,onnx}\n"),
         ([], "train"),
         (["data", "nothing"], "name must be one of digits"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words, message, finished, tmp_path, capsys):
-    words = [word.format(tmp=tmp_path, run=finished) for word in words]
+    words = [word.format(tmp=tmp_path, run=finished, mnist=MNIST) for word in words]
     assert run(*words) == 2
     error = capsys.readouterr().err
-    assert message in error
+    assert message.replace("{mnist}", str(MNIST)) in error
     assert error.startswith("bregma: ")
     assert error.count("\n") == 1
 

@@ -31,8 +31,12 @@ def test_a_file_of_another_name_is_told_by_content(tmp_path):
 
 
 def test_what_is_unknown_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"data must be one of digits, mnist, .* or a path, got 'mnits'"):
+    with pytest.raises(FileNotFoundError, match=r"data must be one of digits, .* or an existing path, got 'mnits'"):
         load("mnits")
+    (own := tmp_path / "own").mkdir()
+    (own / "train-images-idx3-ubyte.gz").write_bytes((FIXTURES / "mnist" / "train-images-idx3-ubyte.gz").read_bytes())
+    with pytest.raises(FileNotFoundError, match=r"own: neither train-labels-idx1-ubyte.gz nor train-labels.* in it"):
+        load(own)
     (tmp_path / "notes.txt").write_text("hello")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.txt", "hello")

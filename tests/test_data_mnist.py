@@ -145,6 +145,6 @@ def test_too_few_images_for_validation_are_named(tmp_path):
     for part in ("train", "t10k"):
         (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx(np.zeros((3, 28, 28))))
         (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(3)))
-    with pytest.raises(ValueError, match=r"enough samples to cut 10% for validation, got 3") as caught:
+    with pytest.raises(ValueError, match=r"validation must be a share .*, got 0.1 of 3 samples") as caught:
         load(tmp_path)
     assert str(tmp_path) in str(caught.value)

@@ -1,6 +1,7 @@
 """Networks as files of other tools: what is read back, or run by the tool itself, computes the same."""
 
 import json
+import logging
 import runpy
 import subprocess
 import sys
@@ -175,10 +176,15 @@ def test_what_snntorch_alone_cannot_hold_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_export_onnx(finished, splits):
+def test_export_onnx(finished, splits, caplog):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
-    assert run("export", str(finished.path), "--to", "onnx") == 0
+    (log := logging.getLogger("torch.onnx")).addHandler(caplog.handler)
+    try:
+        assert run("export", str(finished.path), "--to", "onnx") == 0
+    finally:
+        log.removeHandler(caplog.handler)
+    assert not [record for record in caplog.records if record.name.startswith("torch.onnx")]  # of torchvision
     x = splits.test.frames(np.arange(10))
     wanted = best_network(finished, splits)(x).detach().numpy()
     scores, _ = run_onnx(onnxruntime, finished.path / "net.onnx", x.flatten(2))

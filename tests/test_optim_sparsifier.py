@@ -45,6 +45,8 @@ def test_state_dict_shares_no_storage():
     ("options", "error", "message"),
     [
         ({"density": 0.0}, ValueError, r"density must be in \(0, 1\], got 0.0"),
+        ({"density": -0.1}, ValueError, r"density must be in \(0, 1\], got -0.1"),
+        ({"density": float("nan")}, ValueError, r"density must be in \(0, 1\], got nan"),
         ({"density": "all"}, TypeError, "density must be a number, got str"),
         ({"total_steps": 0}, ValueError, "total_steps must be >= 1, got 0"),
         ({"total_steps": 1.5}, TypeError, "total_steps must be an integer, got float"),

@@ -19,6 +19,7 @@ from bregma.report import activity, style, wiring
 from bregma.report.figures import draw, write_figures
 from bregma.report.results import read_results
 from bregma.runs.admm_settings import ADMMSettings
+from bregma.runs.experiment import recipe
 
 ALWAYS = {"learning", "sparsity", "sample", "weights"}
 IMAGE = ALWAYS | {"inputs", "receptive_fields"}
@@ -116,6 +117,22 @@ def test_what_the_sample_says(tmp_path):
     write_figures(make_run(tmp_path / "run"))
     words = texts(tmp_path / "run" / "figures" / "sample.svg")
     assert {"ON", "OFF", "input, 60 pixels", "hidden 1, 8 neurons", "vote for “right”", "right"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("settings", "score", "words"),
+    [
+        ({}, lambda x: x.mean(0), "on average"),
+        ({"data": "mnist", "method": "admm"}, lambda x: x[-1], "at the last step"),
+        ({"network": "delrec_shd", "hidden": (8, 8)}, lambda x: x.softmax(-1).sum(0), "after a softmax"),
+        ({"network": "delrec_psmnist", "hidden": (8, 8, 8)}, lambda x: x[-1], "at the last step"),
+    ],
+)
+def test_the_rival_is_the_class_that_the_network_nearly_chose(settings, score, words):
+    scores = 3 * torch.randn(9, 5)
+    decisive, wins = activity._decisive(recipe(**settings), scores.numpy())
+    assert words in wins
+    assert decisive.argsort().tolist() == score(scores).argsort().tolist()
 
 
 def test_a_rightly_read_sample_is_preferred(tmp_path):

@@ -11,6 +11,7 @@ from run_folders import make_run
 
 from bregma.cli import main
 from bregma.cli.train import Train
+from bregma.report import style
 from bregma.report.report import duration, repeat_command, write_report
 from bregma.runs.admm_settings import ADMMSettings
 from bregma.runs.experiment import Experiment, recipe
@@ -167,6 +168,19 @@ def test_admm_beside_a_gradient_method(tmp_path):
     table, _, shared = words.partition("What the runs share")
     assert "admm.rule" not in table  # not a difference: the other method has none
     assert "admm.rule" in shared
+
+
+def test_curves_of_runs_of_other_lengths_are_seen_whole(tmp_path, monkeypatch):
+    axes = []
+    whole = style.epochs_axis
+    monkeypatch.setattr(style, "epochs_axis", lambda own, epochs: (whole(own, epochs), axes.append(own)))
+    runs = [make_run(tmp_path / "a", epochs=4), make_run(tmp_path / "b", epochs=4, method="admm")]
+    runs[1].write_metrics([{**row, "epoch": 10 * row["epoch"]} for row in runs[1].metrics()])
+    write_report(runs, tmp_path / "both.html")
+    for own in axes[-2:]:
+        left, right = own.get_xlim()
+        assert left <= 1
+        assert right >= 40
 
 
 def test_measured_data_are_not_called_simulated(tmp_path):

@@ -48,6 +48,13 @@ def test_the_page_is_sound_and_tells_means_and_spread(tmp_path):
     assert len(page.named("figure")) == 3
 
 
+def test_one_seed_has_no_spread(tmp_path):
+    folder = made(tmp_path / "sweep", seeds=1)
+    words = Page(write_sweep(folder)).words
+    assert "classified rightly, of one seed; the best mean" in words
+    assert (folder.path / "table.md").read_text().startswith("Test accuracy in per cent by density, of one seed.\n")
+
+
 def test_the_files_hold_what_the_page_shows(tmp_path):
     folder = made(tmp_path / "sweep")
     write_sweep(folder)

@@ -109,9 +109,15 @@ def test_a_diverging_run_says_so_and_keeps_its_checkpoint(tmp_path, splits, bias
     state["weights"]["readout.linear.bias"][0] = bias
     folder.write_state(state)
     before = (folder.path / "last.pt").read_bytes()
-    with pytest.raises(ValueError, match=f"training diverged in epoch 1 .{cause}.*an lr below 0\\.02 may help"):
+    with pytest.raises(ValueError, match=f"diverged in epoch 1 .{cause}.*an lr below 0\\.02 may help; the last"):
         train(folder, splits, resume=True)
     assert (folder.path / "last.pt").read_bytes() == before
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_promises_none(tmp_path, splits):
+    folder = start(tmp_path / "run", splits, tiny(method="adam", lr=3e37, clip=0.0, schedule="constant"))
+    with pytest.raises(Diverged, match=r"training diverged in epoch 1 .*an lr below 3e\+37 may help$"):
+        train(folder, splits)
 
 
 def test_a_run_that_diverges_in_the_last_step_of_an_epoch_says_so(tmp_path, splits):

@@ -191,6 +191,8 @@ def test_delrec_knows_its_new_sizes_and_neurons_keep_their_constants():
 
 
 def test_what_cannot_be_made_smaller_is_refused():
+    with pytest.raises(TypeError, match=r"net must be a SpikingMLP or a DelRec, got SparseNetwork"):
+        bregma.compact(bregma.compress(SpikingMLP(4, hidden=(3,), classes=2)))
     with pytest.raises(TypeError, match=r"net must be a SpikingMLP or a DelRec, got Linear"):
         bregma.compact(torch.nn.Linear(2, 2))
     net = two_layers()

@@ -8,7 +8,7 @@ from torch import nn
 
 from bregma import AdaBreg, density, param_groups, synops
 from bregma.nn import LIF, Record, SpikingMLP, SpikingSequential
-from bregma.sparsity import SynOps, activation_sparsity, layer_densities, nonzero, operations, parameters
+from bregma.sparsity import SynOps, activation_sparsity, compress, layer_densities, nonzero, operations, parameters
 
 
 def network():
@@ -105,3 +105,10 @@ def test_empty_weights_have_no_density():
     assert layer_densities(nn.Sequential(empty, nn.Linear(2, 2))) == {"1.weight": 1.0}
     with pytest.raises(ValueError, match="model must have weights, got a Linear without any"):
         density(empty)
+
+
+def test_operations_of_what_is_no_network_or_no_sequence_are_refused():
+    with pytest.raises(TypeError, match=r"net must be a torch.nn.Module, got SparseNetwork"):
+        synops(compress(SpikingMLP(4, hidden=(3,), classes=2)), torch.zeros(5, 2, 4))
+    with pytest.raises(ValueError, match=r"x must be time-major \(T, B, ...\), got shape \(2, 4\)"):
+        synops(nn.Linear(4, 3), torch.ones(2, 4))

@@ -30,7 +30,7 @@ class ConsistentSettings:
         readout_decay: what a mini-batch counts for the readout after the next one, in [0, 1).
         leave_one_out: in full-batch descent, residuals of readouts fitted to all other samples.
         rate: share of steps at which neurons of random weights fire in the beginning, in (0, 0.5).
-        density: share of all weights that are not zero in the end, exactly, in (0, 1]; None: all. See
+        density: share of all weights that may differ from zero in the end, in (0, 1]; None: all. See
             `bregma.admm.steps`.
 
     Raises:

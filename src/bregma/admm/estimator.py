@@ -67,8 +67,9 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
             samples at once, else for 0.05, falling to zero over the iterations of `fit`.
         readout_ridge: regularisation of the readout, > 0. Default: 0.01.
         class_weight: None, ``"balanced"`` or a dict of weights >= 0 by class. Default: None, for 1.
-        density: share of all weights that are not zero, exactly, in (0, 1]. On mini-batches it falls over the first
-            half of the iterations of `fit`, with all samples at once and in a stream it holds from the start.
+        density: share of all weights that may differ from zero, in (0, 1]: the hidden layers have exactly what a whole
+            readout leaves, of which only the weights of silent neurons are zero. On mini-batches it falls over the
+            first half of the iterations of `fit`, with all samples at once and in a stream it holds from the start.
             Default: None, for all.
         warming: iterations before the multiplier moves. Paper's solver, as all that follow. Default: 300.
         rho: weight of the dynamics, > 0. Default: 1.

@@ -27,17 +27,18 @@ class Compact:
         from rich.console import Console
 
         from bregma.data import load
-        from bregma.runs.folder import RunFolder
+        from bregma.runs.folder import RunFolder, require_folder
         from bregma.runs.smaller import SPARSE, compact_run, table
 
         folder = RunFolder(self.run)
         config = folder.config()
+        out = self.out or folder.path
+        require_folder(out)
         name = config.experiment.data
         settings = config.experiment
         splits = load(name, root=self.root, steps=config.steps, seed=settings.seed, validation=settings.validation)
         config.require_fit(splits.test, name)
         torch.set_num_threads(config.experiment.threads)
-        out = self.out or folder.path
         figures = compact_run(folder, splits.test, out)
         console = Console(highlight=False, width=max(100, Console().width))  # a table cut short says nothing
         console.print(table(figures))

@@ -14,7 +14,7 @@ from bregma.cli.compact import Compact
 from bregma.cli.data import Data
 from bregma.cli.evaluate import Evaluate
 from bregma.cli.export import Export
-from bregma.cli.options import refuse_beside_resume, refuse_empty
+from bregma.cli.options import refuse_beside_resume, refuse_empty, settings_of
 from bregma.cli.report import Report
 from bregma.cli.sweep import Sweep, usual_sweep
 from bregma.cli.train import Train, usual
@@ -57,25 +57,37 @@ def _parse(words: list[str]) -> Command:
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            return _parser(words)
+            command = _parser(words)
     except SystemExit as end:
         if not end.code:
             raise
         lines = [line.strip("╭╮╰╯│─ ") for line in box.getvalue().splitlines()]
         title, *text = [line for line in lines if line.strip("-")]  # the frame is of dashes in an ASCII terminal
         said = _mistake(" ".join(" ".join(text).split()))
-        raise ValueError(said if said.lower().startswith(title.lower()) else f"{title}: {said}") from None
+        whole = said.startswith("--") or said.lower().startswith(title.lower())
+        raise ValueError(said if whole else f"{title}: {said}") from None
+    if isinstance(command, Train):
+        command.refuse_unused(settings_of(words))
+    return command
 
 
 def _mistake(said: str) -> str:
     """Without the texts of help that the parser quotes; of options like the one that was meant, the first is named.
 
-    An option of another command is none like it.
+    An option of another command is none like it. What is no number is told what --help shows of its option.
 
     Example:
         >>> _mistake("Unrecognized options: --ep Perhaps you meant: --epochs INT passes For full helptext, see ...")
         'Unrecognized options: --ep; perhaps you meant --epochs'
+        >>> _mistake("Error parsing --lr: could not convert string to float: 'x' Argument helptext: --lr FLOAT the")
+        "--lr must be FLOAT, got 'x'"
+        >>> _mistake("Missing from bregma export: --to {nir,onnx} nir: a graph for ...")
+        'bregma export needs --to {nir,onnx}'
     """
+    if unread := re.search(r"Error parsing (--\S+): .*: ('.*'|\[.*\]) Argument helptext: \1 ([A-Z\[\],. ]+) ", said):
+        return f"{unread[1]} must be {unread[3]}, got {unread[2]}"
+    if missing := re.search(r"Missing from (bregma \w+): (\S+(?: \{\S+\})?)", said):
+        return f"{missing[1]} needs {missing[2]}"
     if of_another := re.search(r"(--\S+) \(applied to (bregma \w+)\)", said):
         return f"Unrecognized options: {of_another[2]} has no {of_another[1]}"
     mistake, _, like = re.split(r" (?:Argument helptext:|For full helptext)", said)[0].partition(" Perhaps you meant: ")

@@ -36,7 +36,13 @@ class Evaluate:
         config = folder.config()
         name = self.data or config.experiment.data
         settings = config.experiment
-        splits = load(name, root=self.root, steps=config.steps, seed=settings.seed, validation=settings.validation)
+        try:
+            splits = load(name, root=self.root, steps=config.steps, seed=settings.seed, validation=settings.validation)
+        except ValueError as error:
+            if not (self.data and str(error).startswith("steps")):
+                raise
+            steps = f"the network takes {config.steps} steps, which {name} cannot have"  # nobody named them
+            raise ValueError(f"data: {steps} ({error})") from error
         config.require_fit(splits.test, name)
         torch.set_num_threads(config.experiment.threads)
         net = build_network(config)

@@ -42,6 +42,8 @@ class Export:
         from bregma.runs.delays import for_inference
         from bregma.runs.folder import RunFolder
 
+        if self.dt != Export.dt and self.to != "nir":
+            raise ValueError(f"dt has no meaning for {self.to}, got {self.dt}; leave it out")
         folder = RunFolder(self.run)
         net = build_network(folder.config())
         load_best(net, folder)

@@ -1,10 +1,13 @@
 """Kinds of options that several commands share."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from bregma.runs.experiment import Experiment
 
 _BESIDE_RESUME = ("--resume", "--root", "--tensorboard", "--help")
 
@@ -40,3 +43,15 @@ def refuse_beside_resume(words: Sequence[str]) -> None:
     if "--resume" in options and not set(options) <= set(_BESIDE_RESUME):
         what = "sweep" if words[0] == "sweep" else "run"
         raise ValueError(f"resume goes on with the settings of the {what}; leave the other options out")
+
+
+def settings_of(words: Sequence[str]) -> list[str]:
+    """Names of the settings of a run that are on a command line.
+
+    Example:
+        >>> settings_of(["train", "--init-density=0.2", "--out", "x", "--admm.batch-size", "9"])
+        ['init_density', 'admm.batch_size']
+    """
+    names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+    known = {field.name for field in dataclasses.fields(Experiment)}
+    return [name for name in names if name.partition(".")[0] in known]

@@ -131,11 +131,12 @@ def _show(folder: "SweepFolder") -> None:
     from bregma.report import sweep_table
 
     head, lines = sweep_table(folder.plan(), folder.rows())
-    table = Table(box=None, pad_edge=False, header_style="bold", title="test accuracy by density", title_justify="left")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for name in head:
         table.add_column(name, justify="left" if name == "method" else "right")
     for line in lines:
         table.add_row(*line)
+    _console.print("test accuracy by density")
     _console.print(table)
 
 

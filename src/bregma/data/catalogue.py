@@ -85,7 +85,8 @@ def load(
         return load_digit_events(steps=steps, seed=seed, binary=binary is not False, validation=validation)
     if kind in ("mnist", "psmnist"):
         return load_mnist(
-            root=folder if path is None else path,
+            root=folder,
+            path=path,
             steps=steps,
             seed=seed,
             permuted=kind == "psmnist",
@@ -117,7 +118,8 @@ def recognise(name_or_path: str | Path) -> tuple[str, Path]:
     """
     path = Path(name_or_path).expanduser()
     if name_or_path == "" or not (path.is_file() or path.is_dir()):  # a pipe would be waited for
-        raise FileNotFoundError(f"data must be one of {', '.join(DATASETS)} or a path, got {str(name_or_path)!r}")
+        names = ", ".join(DATASETS)
+        raise FileNotFoundError(f"data must be one of {names} or an existing path, got {str(name_or_path)!r}")
     kind = _folder_kind(path) if path.is_dir() else _file_kind(path)
     if kind is None:
         raise ValueError(

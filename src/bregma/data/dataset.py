@@ -216,5 +216,6 @@ def split_off(
     """
     kept, cut = stratified_cut(whole.labels.numpy(), share, seed)
     if len(kept) == 0 or len(cut) == 0:
-        raise ValueError(f"{where}: must hold enough samples to cut {share:.0%} for {purpose}, got {len(whole)}")
+        of = f"{share:g} of {len(whole)} samples"
+        raise ValueError(f"{where}: {purpose} must be a share that leaves samples in both parts, got {of}")
     return whole.subset(kept), whole.subset(cut)

@@ -108,6 +108,7 @@ class PixelSequences(FrameDataset):
 def load_mnist(
     *,
     root: Path | None = None,
+    path: Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     permuted: bool = False,
@@ -117,6 +118,7 @@ def load_mnist(
 
     Args:
         root: Data folder: the four idx files, plain or gzipped, are looked for in `root/mnist` and in `root`.
+        path: The folder that holds them, instead of `root`.
         steps: Number of steps, a divisor of 784; default 28 (rows), or 784 if `permuted`.
         seed: Seed of the cut between training and validation.
         validation: Share of every class of the training part that becomes the validation part.
@@ -128,9 +130,9 @@ def load_mnist(
     """
     steps = (PIXELS if permuted else 28) if steps is None else steps
     permutation = psmnist_permutation() if permuted else None
-    train = _part("train", root, steps, permutation)
-    test = _part("t10k", root, steps, permutation)
-    rest, held_out = split_off(train, validation, seed, "validation", "mnist" if root is None else root)
+    train = _part("train", root, path, steps, permutation)
+    test = _part("t10k", root, path, steps, permutation)
+    rest, held_out = split_off(train, validation, seed, "validation", path or root or "mnist")
     how = "pixels in one fixed shuffled order" if permuted else "pixels in rows"
     return Splits(
         train=rest,
@@ -142,12 +144,18 @@ def load_mnist(
     )
 
 
-def _part(part: str, root: Path | None, steps: int, permutation: Tensor | None) -> PixelSequences:
-    images, labels = _file(f"{part}-images-idx3-ubyte", root), _file(f"{part}-labels-idx1-ubyte", root)
+def _part(part: str, root: Path | None, path: Path | None, steps: int, permutation: Tensor | None) -> PixelSequences:
+    images, labels = (_file(f"{part}-{kind}-ubyte", root, path) for kind in ("images-idx3", "labels-idx1"))
     pixels, digits = read_idx(images), read_idx(labels)
     check_labels(digits, len(CLASSES), f"{labels}: labels")
     return PixelSequences(pixels, digits, steps, permutation)
 
 
-def _file(name: str, root: Path | None) -> Path:
-    return find_file("mnist", [f"{name}.gz", name], root)
+def _file(name: str, root: Path | None, path: Path | None) -> Path:
+    names = [f"{name}.gz", name]
+    if path is None:
+        return find_file("mnist", names, root)
+    for place in (path / own for own in names):
+        if place.exists():
+            return place
+    raise FileNotFoundError(f"{path}: neither {names[0]} nor {name} found in it")

@@ -7,9 +7,12 @@ states, all float32, for any number of samples. The caller feeds the states back
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
+import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +109,7 @@ def _exported(step: TimeStep, frame: Tensor) -> bytes:
     batch = torch.export.Dim("batch", min=1)
     dynamic = ({0: batch}, tuple({state.dim() - 2: batch} for state in states))
     program: Any
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), _errors_alone("torch.onnx"), torch.no_grad():
         warnings.simplefilter("ignore")  # torch and onnxscript deprecate parts of each other
         program = torch.onnx.export(
             step,
@@ -120,3 +123,15 @@ def _exported(step: TimeStep, frame: Tensor) -> bytes:
     buffer = io.BytesIO()
     program.save(buffer)
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _errors_alone(logger: str) -> Iterator[None]:
+    """Without the lines that torch logs of operators of a library that nobody asked for (torchvision)."""
+    log = logging.getLogger(logger)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

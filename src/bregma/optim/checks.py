@@ -76,10 +76,9 @@ def betas(value: Any) -> None:
 
 def share(name: str, value: Any) -> float:
     """Return ``value`` as a number of Python; raise unless it is in (0, 1]."""
-    part = number(name, value, low=0.0)
-    if not 0.0 < part <= 1.0:
+    if is_number(value) and not 0.0 < value <= 1.0:
         raise ValueError(f"{name} must be in (0, 1], got {value}")
-    return part
+    return number(name, value, low=0.0)
 
 
 def start(init: Any, init_density: Any, seed: Any) -> None:

@@ -4,9 +4,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bregma.nn.delrec import ARCHITECTURES
 from bregma.report import style
 from bregma.report.results import Array, Sample, layer_label
 from bregma.report.style import BLUE, GREEN, INK, LEFT, MUTED, PURPLE, RIGHT, RULE, VERMILION, WIDTH, Drawing, Sheet
+from bregma.runs.experiment import Experiment
 from bregma.runs.folder import Config
 
 _INPUT_HEIGHT, _SCORES_HEIGHT, _GAP = 0.85, 0.95, 0.3
@@ -49,11 +51,22 @@ def sample_figure(config: Config, weights: dict[str, Array], sample: Sample) -> 
     sheet.text(0.03, top - 0.1, "class scores (readout membranes)")
     axes = sheet.axes(top, _SCORES_HEIGHT)
     _time_axis(axes, len(sample.scores), labelled=True)
-    last = config.experiment.method == "admm" and config.experiment.admm.readout == "last"
-    _scores(axes, sample, classes, sample.scores[-1] if last else sample.scores.mean(0))
-    wins = "at the last step" if last else "on average"
+    decisive, wins = _decisive(config.experiment, sample.scores)
+    _scores(axes, sample, classes, decisive)
     caption, alt = _words(sample, classes, strip is not None, shape, wins)
     return Drawing("sample", sheet.svg(), "One sample, step by step", caption, alt)
+
+
+def _decisive(experiment: Experiment, scores: Array) -> tuple[Array, str]:
+    """What the network compares of scores (T, classes), and how it is called."""
+    admm = experiment.method == "admm"
+    leaks = experiment.network == "mlp" or ARCHITECTURES[experiment.network.removeprefix("delrec_")].leaky_readout
+    if not leaks or (admm and experiment.admm.readout == "last"):
+        return scores[-1], "at the last step"
+    if experiment.network == "mlp":
+        return scores.mean(0), "on average"
+    shares = np.exp(scores - scores.max(1, keepdims=True))
+    return (shares / shares.sum(1, keepdims=True)).mean(0), "after a softmax, on average,"
 
 
 def _words(sample: Sample, classes: tuple[str, ...], strip: bool, shape: tuple[int, ...], wins: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -156,7 +157,7 @@ def _curves(results: Sequence[Results], started: list[int], colors: list[str], n
         epochs, values = results[k].column("epoch"), results[k].column(name)
         style.curve(axes, epochs, values, colors[k])
         ends.setdefault(epochs[-1], []).append((values[-1], str(k + 1), colors[k]))
-    style.epochs_axis(axes, max((results[k].column("epoch") for k in started), key=len))
+    style.epochs_axis(axes, np.unique(np.concatenate([results[k].column("epoch") for k in started])))
     if name == "validation_accuracy":
         axes.set_ylim(0, 1.02)
         style.percent_axis(axes)

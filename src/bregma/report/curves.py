@@ -119,7 +119,7 @@ def _density_sentence(total: Array, best: float, results: Results) -> str:
     if method == "admm" and not experiment.density:
         return f"ADMM has no penalty; only weights of inputs that never fire are zero: density {best:.3g}."
     if method in ("adam", "adamw"):
-        return f"Adam has no penalty, so nothing pulls weights to zero: density {best:.3g}."
+        return f"Adam{'W' * (method == 'adamw')} has no penalty, so nothing pulls weights to zero: density {best:.3g}."
     if method == "admm":
         return f"{percent(total[0])} of the connections when first measured, {percent(best)} in the best iteration."
     if len(total) == 1:

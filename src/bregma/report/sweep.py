@@ -97,7 +97,7 @@ def _cell(value: Mean | None, seeds: int) -> str:
 def _markdown(plan: Plan, rows: list[dict[str, Any]]) -> str:
     head, lines = sweep_table(plan, rows)
     table = [head, ["---"] * len(head), *lines]
-    note = f"Test accuracy in per cent by density, mean ± standard deviation over {plan.seeds} seeds.\n\n"
+    note = f"Test accuracy in per cent by density, {_seeds(plan)}.\n\n"
     return note + "".join(f"| {' | '.join(line)} |\n" for line in table)
 
 
@@ -162,10 +162,14 @@ def _numbers(plan: Plan, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [*numbers, (duration(sum(row["seconds"] for row in rows)), "of training them")]
 
 
+def _seeds(plan: Plan) -> str:
+    return f"mean ± standard deviation over {plan.seeds} seeds" if plan.seeds > 1 else "of one seed"
+
+
 def _how(plan: Plan) -> str:
     text = (
-        f"Per cent of the test part that is classified rightly, mean ± standard deviation over {plan.seeds} seeds; the "
-        "best mean of a density is bold. The best epoch is chosen on the validation part"
+        f"Per cent of the test part that is classified rightly, {_seeds(plan)}; the best mean of a density is bold. "
+        "The best epoch is chosen on the validation part"
     )
     if plan.tuned:
         return f"{text}, and so is the learning rate of each method and density, at a seed of its own."

@@ -141,6 +141,4 @@ def _step(session: ADMMSession) -> None:
         if not all(bool(weight.isfinite().all()) for weight in moved(solver)):
             raise ValueError("a weight is no longer finite")
     except ValueError as error:
-        raise ValueError(
-            f"training diverged in iteration {number} ({error}); the last checkpoint in {session.folder.path} is kept"
-        ) from error
+        raise ValueError(f"training diverged in iteration {number} ({error}){session.folder.kept()}") from error

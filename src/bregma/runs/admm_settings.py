@@ -101,17 +101,12 @@ class ADMMSettings:
         return name in _SHARED or (name in _CONSISTENT) == (self.solver == "consistent")
 
     def check(self) -> None:
-        """Raise `ValueError` for a setting out of its range, or one of the other solver, `TypeError` for a wrong type.
+        """Raise `ValueError` for a setting out of its range, `TypeError` for a wrong type.
 
         Not done on construction: the command line would show the message in a box of many lines.
         """
         if self.solver not in get_args(SolverName):
             raise ValueError(f"admm.solver must be one of {', '.join(get_args(SolverName))}, got {self.solver!r}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not self.takes(field.name) and value != field.default:
-                meaning = f"admm.{field.name} has no meaning for the solver {self.solver}"
-                raise ValueError(f"{meaning}, got {value!r}; leave it out")
         if self.iterations < 1:
             raise ValueError(f"admm.iterations must be >= 1, got {self.iterations}")
         for name, zero in (("measure_every", "an epoch or 10"), ("samples", "all"), ("batch_size", "the default")):

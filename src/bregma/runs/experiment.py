@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -203,16 +203,18 @@ class Experiment:
 
     def _refuse_unused(self) -> None:
         """Raise if a field that the run does not look at was changed: it would do nothing."""
-        kind, unused = self._kind(), {}
-        for field in dataclasses.fields(self):
-            if whom := kind.unused(field.name):
-                unused[field.name] = (getattr(self, field.name), field.default, whom)
-        if "admm" in unused:
-            *_, whom = unused.pop("admm")
-            for field in dataclasses.fields(self.admm):
-                unused[f"admm.{field.name}"] = (getattr(self.admm, field.name), field.default, whom)
-        for name, (value, default, whom) in unused.items():
-            if value != default:
+        changed = [name for name in _changed(self) if name != "admm"]
+        self.refuse_unused(changed + [f"admm.{name}" for name in _changed(self.admm)])
+
+    def refuse_unused(self, names: Sequence[str]) -> None:
+        """Raise if the run does not look at one of these settings; ``admm.rho`` is one of a setting's own."""
+        for name in names:
+            field, _, own = name.partition(".")
+            whom = self._kind().unused(field)
+            if own and not whom and not self.admm.takes(own):
+                whom = f"the solver {self.admm.solver}"
+            if whom:
+                value = getattr(self.admm, own) if own else getattr(self, field)
                 raise ValueError(f"{name} has no meaning for {whom}, got {value!r}; leave it out")
 
     def takes(self, name: str) -> bool:
@@ -244,6 +246,11 @@ class Experiment:
         }
         values = values | nested
         return cls(**Kind.of(values).used(values))
+
+
+def _changed(settings: "Experiment | ADMMSettings") -> list[str]:
+    """Names of the fields that are not at their defaults."""
+    return [f.name for f in dataclasses.fields(settings) if getattr(settings, f.name) != f.default]
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:

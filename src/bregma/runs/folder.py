@@ -104,6 +104,20 @@ def _brief(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:3])} ... {names[-1]} ({len(names)})" if len(names) > 4 else ", ".join(names)
 
 
+def require_folder(path: Path) -> None:
+    """Refuse a path to write files to that is itself a file."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"out: {path} is a file, not a folder")
+
+
+def require_new(path: Path) -> None:
+    """Refuse a file, and a folder that already holds a run or a sweep: either would write over the other's report."""
+    require_folder(path)
+    for name, what in (("config.toml", "run"), ("sweep.toml", "sweep")):
+        if (path / name).exists():
+            raise ValueError(f"out: {path} already holds a {what}; choose another folder, or go on with --resume")
+
+
 class RunFolder:
     """Reads and writes the files of one run.
 
@@ -125,11 +139,8 @@ class RunFolder:
         return self.path / "report.html"
 
     def require_new(self) -> None:
-        """Refuse a folder that already holds a run."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"out: {self.path} is a file, not a folder")
-        if (self.path / "config.toml").exists():
-            raise ValueError(f"out: {self.path} already holds a run; choose another folder, or go on with --resume")
+        """Refuse a folder that already holds a run, or a sweep."""
+        require_new(self.path)
 
     def create(self, config: Config) -> None:
         """Make the folder and write ``config.toml``; refuse a folder that already holds a run."""
@@ -156,6 +167,8 @@ class RunFolder:
         """Read ``config.toml``; one clear error if this is no run, or one of another format."""
         path = self.path / "config.toml"
         if not path.is_file():
+            if (self.path / "sweep.toml").is_file():
+                raise FileNotFoundError(f"{self.path} holds a sweep, not a run; name a run folder in it")
             raise FileNotFoundError(f"{self.path} holds no run: config.toml is missing")
         document = read_toml(path)
         if document.get("format") != FORMAT:
@@ -220,6 +233,10 @@ class RunFolder:
         """Whether the run got as far as its first checkpoint."""
         return (self.path / "last.pt").is_file()
 
+    def kept(self) -> str:
+        """What is left of a run that fails, to end its error with; nothing before the first checkpoint."""
+        return f"; the last checkpoint in {self.path} is kept" if self.has_state() else ""
+
     def forget_unstarted(self) -> None:
         """Take back what `create` made if no checkpoint came of it, so that better settings find their place free."""
         if not self.has_state():
@@ -243,6 +260,9 @@ def describe(experiment: Experiment, splits: Splits) -> Config:
     frames = splits.train
     if experiment.shift and len(frames.frame_shape) < 2:
         raise ValueError(f"shift must be 0 for frames of shape {frames.frame_shape}: they are no images")
+    if experiment.shift and experiment.shift >= min(frames.frame_shape[-2:]):
+        of = f"for frames of {frames.frame_shape}"
+        raise ValueError(f"shift must leave some of the image, got {experiment.shift} {of}")
     return Config(
         experiment, frames.frame_shape, frames.steps, frames.classes, splits.title, splits.synthetic, environment()
     )

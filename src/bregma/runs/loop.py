@@ -256,10 +256,8 @@ def _diverging(session: Session, epoch: int) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise Diverged(
-            f"training diverged in epoch {epoch} ({error}); an lr below "
-            f"{session.experiment.lr} may help; the last checkpoint in {session.folder.path} is kept"
-        ) from error
+        help_ = f"an lr below {session.experiment.lr} may help{session.folder.kept()}"
+        raise Diverged(f"training diverged in epoch {epoch} ({error}); {help_}") from error
 
 
 def _end_epoch(session: Session) -> None:

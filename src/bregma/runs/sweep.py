@@ -19,7 +19,7 @@ import tomlkit
 from bregma.data import Splits, load
 from bregma.files import locked, write_text
 from bregma.runs.experiment import SWEPT, WITH_DENSITY, Experiment
-from bregma.runs.folder import RunFolder, describe
+from bregma.runs.folder import RunFolder, describe, require_new
 from bregma.runs.loop import Diverged, train
 from bregma.runs.plan import Plan, Point, tuning_name
 from bregma.runs.record import Observer
@@ -49,11 +49,8 @@ class SweepFolder:
         self.path = Path(path)
 
     def require_new(self) -> None:
-        """Refuse a folder that already holds a sweep."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"out: {self.path} is a file, not a folder")
-        if (self.path / "sweep.toml").exists():
-            raise ValueError(f"out: {self.path} already holds a sweep; choose another folder, or go on with --resume")
+        """Refuse a folder that already holds a sweep, or a run."""
+        require_new(self.path)
 
     def create(self, plan: Plan) -> None:
         """Make the folder and write down the plan; refuse a folder that already holds a sweep."""

@@ -58,8 +58,8 @@ def compact(net: Net, optimizer: Optimizer | None = None) -> Net:
         >>> compact(net).hidden[0].linear
         SpikeLinear(in_features=12, out_features=2, bias=True)
     """
-    _check_parameters(net)
     parts = chain(net)
+    _check_parameters(net)
     verdict = liveness(parts, training=optimizer is not None)
     small = copy.deepcopy(net)
     moves: Moves = {old: (new, None) for old, new in zip(net.parameters(), small.parameters(), strict=True)}

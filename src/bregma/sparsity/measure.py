@@ -150,6 +150,10 @@ def synops(net: nn.Module, x: Tensor) -> float:
         >>> synops(SpikingMLP(4, hidden=(3,), classes=2), torch.zeros(5, 2, 4))
         0.0
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")
+    if x.dim() < 3:
+        raise ValueError(f"x must be time-major (T, B, ...), got shape {tuple(x.shape)}")
     with evaluating(net), SynOps(net) as ops:
         net(x)
     return ops.total / x.shape[1]
