@@ -13,7 +13,7 @@ from bregma.admm import kernels
 from bregma.admm.inputs import presynaptic_inputs
 from bregma.admm.losses import LOSSES
 from bregma.admm.network import Hidden, Network
-from bregma.admm.problem import Constants, Variables, inner, one_step_sums, square
+from bregma.admm.problem import Constants, Variables, one_step_sums, square
 from bregma.admm.settings import Settings
 from bregma.admm.start import uniform_start
 from bregma.admm.workers import Workers, total, whereabouts
@@ -51,41 +51,6 @@ class RelaxedNetwork:
         self._fused = x.device.type == "cpu"
         self._scratch: dict[str, Tensor] = {}
         self._steps = len(x)
-
-    @property
-    def weights(self) -> list[Tensor]:
-        """W of each layer, the readout's last."""
-        return self.variables.weights
-
-    def measure(self) -> dict[str, Any]:
-        """The Lagrangian (2), the loss and the norms of the residuals, as Figures 3 and 4 show them.
-
-        Returns:
-            ``lagrangian``; ``loss``; ``primal``, norm of the residual of the exact constraint; ``membrane_residuals``
-            and ``spike_residuals``, norms per layer.
-        """
-        v, c = self.variables, self.constants
-        membranes, spikes, primal, multiplied = [], [], 0.0, 0.0
-        for layer, value in enumerate(v.multipliers):
-            residual = self._residual(layer)
-            membranes.append(square(residual))
-            primal = square(residual[-1])  # of the readout in the end
-            multiplied += inner(residual, value)
-        for layer, value in enumerate(v.spike_multipliers or [None] * len(v.spikes)):
-            gap = self._gap(layer)
-            spikes.append(square(gap))
-            multiplied += inner(gap, value)
-        loss = float(self.loss.value(v.membranes[-1][-1], self.y))
-        loss, primal, multiplied, *squares = total(self._workers, [loss, primal, multiplied, *membranes, *spikes])
-        membranes, spikes = squares[: len(membranes)], squares[len(membranes) :]
-        ridge = c.ridge * sum(square(weight) for weight in v.weights)
-        return {
-            "lagrangian": loss + multiplied + c.rho / 2 * (sum(membranes) + ridge) + c.sigma / 2 * sum(spikes),
-            "loss": loss,
-            "primal": primal**0.5,
-            "membrane_residuals": [value**0.5 for value in membranes],
-            "spike_residuals": [value**0.5 for value in spikes],
-        }
 
     def _sums(self, layer: int, shifted: bool = True) -> Tensor:
         """``x + d`` of a layer (T, B, n), in the scratch buffer "sums"."""

@@ -12,11 +12,11 @@ from bregma.admm import kernels, updates
 from bregma.admm.acceleration import Anderson, adapt
 from bregma.admm.network import Hidden
 from bregma.admm.order import layer_order, time_order, waves
-from bregma.admm.problem import Variables
+from bregma.admm.problem import Variables, inner, square
 from bregma.admm.relaxed import RelaxedNetwork, flat
 from bregma.admm.settings import Settings
 from bregma.admm.systems import System
-from bregma.admm.workers import ALONE, Workers, gathered, own_part
+from bregma.admm.workers import ALONE, Workers, gathered, own_part, total
 
 
 class ADMM(RelaxedNetwork):
@@ -67,6 +67,11 @@ class ADMM(RelaxedNetwork):
         super().__init__(x, y, hidden, settings or Settings(), frame_shape, seed, start, workers)
         self._first, self.iteration = self.constants, 0
         self._anderson = Anderson(self.settings.anderson)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """W of each layer, the readout's last."""
+        return self.variables.weights
 
     def step(self) -> None:
         """One iteration of Algorithm 2."""
@@ -172,6 +177,36 @@ class ADMM(RelaxedNetwork):
         """The constants of `kernels.hidden_wave` in its order."""
         names = ("rho", "sigma", "decay", "threshold", "epsilon")
         return self.y.new_tensor([getattr(self.constants, name) for name in names]).numpy()
+
+    def measure(self) -> dict[str, Any]:
+        """The Lagrangian (2), the loss and the norms of the residuals, as Figures 3 and 4 show them.
+
+        Returns:
+            ``lagrangian``; ``loss``; ``primal``, norm of the residual of the exact constraint; ``membrane_residuals``
+            and ``spike_residuals``, norms per layer.
+        """
+        v, c = self.variables, self.constants
+        membranes, spikes, primal, multiplied = [], [], 0.0, 0.0
+        for layer, value in enumerate(v.multipliers):
+            residual = self._residual(layer)
+            membranes.append(square(residual))
+            primal = square(residual[-1])  # of the readout in the end
+            multiplied += inner(residual, value)
+        for layer, value in enumerate(v.spike_multipliers or [None] * len(v.spikes)):
+            gap = self._gap(layer)
+            spikes.append(square(gap))
+            multiplied += inner(gap, value)
+        loss = float(self.loss.value(v.membranes[-1][-1], self.y))
+        loss, primal, multiplied, *squares = total(self._workers, [loss, primal, multiplied, *membranes, *spikes])
+        membranes, spikes = squares[: len(membranes)], squares[len(membranes) :]
+        ridge = c.ridge * sum(square(weight) for weight in v.weights)
+        return {
+            "lagrangian": loss + multiplied + c.rho / 2 * (sum(membranes) + ridge) + c.sigma / 2 * sum(spikes),
+            "loss": loss,
+            "primal": primal**0.5,
+            "membrane_residuals": [value**0.5 for value in membranes],
+            "spike_residuals": [value**0.5 for value in spikes],
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """All that a run needs to go on bit by bit: copies of the variables, what was adapted, and the generator.
