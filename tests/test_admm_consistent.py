@@ -135,6 +135,43 @@ def test_full_batch_resumes_bit_by_bit():
     assert all(map(torch.equal, whole.weights, resumed.weights))
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
+def test_mini_batches_after_full_ones_resume_bit_by_bit(loss):
+    x, y = busy_data()
+    whole, resumed = (ConsistentADMM((12, 10), 14, 3, ConsistentSettings(loss=loss)) for _ in range(2))
+    for _ in range(3):
+        whole.descend(x, y)
+    resumed.load_state_dict(whole.state_dict())
+    for solver in (whole, resumed):
+        solver.step(x[:, :10], y[:10])
+        solver.descend(x, y)
+    assert all(map(torch.equal, whole.weights, resumed.weights))
+
+
+def test_descent_on_other_data_forms_their_gram_matrix():
+    x, y = busy_data()
+    others, _ = busy_data(seed=1)
+    others[:, :, :5] = 0
+    solver, new = (ConsistentADMM((12, 10), 14, 3) for _ in range(2))
+    solver.descend(x, y)
+    new.resume(solver.weights, 1)
+    new.step_size = solver.step_size
+    for each in (solver, new):
+        each.descend(others, y)
+    assert all(map(torch.equal, solver.weights, new.weights))
+
+
+def test_data_of_another_shape_are_refused():
+    x, y = busy_data()
+    solver = ConsistentADMM((12,), 14, 3)
+    with pytest.raises(ValueError, match=r"x must be of shape \(T, B, 14\), got \(9, 30, 13\)"):
+        solver.step(x[..., 1:], y)
+    for method in (solver.step, solver.descend):
+        with pytest.raises(ValueError, match=r"y must be coded labels of shape \(30, 3\), got \(30,\)"):
+            method(x, y.argmax(1))
+    assert not solver.weights
+
+
 def test_samples_count_by_their_weight():
     x, y = busy_data()
     doubled_x, doubled_y = torch.cat([x, x[:, :5]], 1), torch.cat([y, y[:5]])

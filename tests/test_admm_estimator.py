@@ -11,6 +11,7 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
+from sklearn.utils import get_tags
 
 import bregma
 from bregma.admm import Convolution, Delayed, Flips, Recurrent, Window, checks
@@ -71,6 +72,8 @@ def test_habits_of_scikit_learn():
     model = bregma.ADMMClassifier(hidden, solver="paper", iterations=10, layout="batch-major")
     assert model.hidden is hidden
     assert clone(model).get_params() == model.get_params()
+    tags = get_tags(model).input_tags
+    assert (tags.three_d_array, tags.two_d_array) == (True, False)
     assert model.set_params(sigma=0.3, hidden=(8,)).sigma == 0.3
     assert len(cross_val_score(model, X.swapaxes(0, 1), y, cv=3)) == 3
     with pytest.raises(NotFittedError):
@@ -247,6 +250,8 @@ def test_types_of_parameters_are_checked_in_fit(change, message):
     [
         ({"validation": (1,)}, ValueError, r"validation must be a pair \(frames, labels\), got tuple of 1"),
         ({"validation": 3}, ValueError, r"validation must be a pair \(frames, labels\), got int"),
+        ({"validation": (spike_task()[0], ["dog"] * 36)}, ValueError, "validation: y must hold labels among .*'dog'"),
+        ({"validation": (np.zeros((3, 1, 5)), ["ant"])}, ValueError, "validation: X must have 12 inputs .*, got 5"),
         ({"checkpoint_every": 0}, ValueError, "checkpoint_every must be >= 1, got 0"),
         ({"checkpoint_every": 1.5}, TypeError, "checkpoint_every must be an integer >= 1, got 1.5"),
     ],
@@ -283,6 +288,13 @@ def test_integers_of_numpy_are_integers(tmp_path, solver):
         (np.full((3, 4, 2), -1e39), [0, 1, 0, 1], r"X must be finite in float32, got 1e\+39"),
         (np.zeros((3, 4, 2)), [0, 1, 0], r"y must hold one label for each of 4 samples, got shape \(3,\)"),
         (np.zeros((3, 4, 2)), [1, 1, 1, 1], r"y must hold at least two classes, got \[1\]"),
+        (np.zeros((3, 4, 2)), [0.5, 1, 1, 2], r"y must hold labels of classes, got the continuous number 0\.5"),
+        (np.zeros((3, 4, 2)), [0, np.nan, 1, 1], r"y must hold labels of classes, got the continuous number nan"),
+        (
+            np.full((3, 4, 2), 1e20),
+            [0, 1, 0, 1],
+            "the Gram matrix of 2 inputs of a layer overflows: X or a weight is too large",
+        ),
     ],
 )
 def test_data_are_checked(X, y, message):
@@ -297,8 +309,14 @@ def test_numbers_of_any_kind_are_data():
         for x in (X, X.astype(">f4"), torch.tensor(X, dtype=torch.float32, requires_grad=True), X.astype(bool))
     ]
     assert all(np.array_equal(models[0].weights_[0], model.weights_[0]) for model in models)
-    with pytest.raises(TypeError, match=r"X must hold real numbers, got torch\.complex64"):
-        bregma.ADMMClassifier(**SMALL).fit(torch.tensor(X).to(torch.complex64), y)
+    for x, message in [
+        (torch.tensor(X).to(torch.complex64), r"X must hold real numbers, got torch\.complex64"),
+        (torch.tensor(X).float().to_sparse(), r"X must be a dense tensor, got torch\.sparse_coo"),
+        (X.astype(str), "X must hold real numbers, got <U5"),
+        (X.astype(np.longdouble), "X must hold numbers of at most 64 bits, got float128"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            bregma.ADMMClassifier(**SMALL).fit(x, y)
 
 
 def test_inputs_must_match_those_of_fit():

@@ -143,6 +143,8 @@ def test_rare_classes_count_more_if_balanced():
         found.append((model.predict(unseen)[labels == "cat"] == "cat").mean())
     assert found[1] > found[0]
     assert found[2] > found[0]
+    with pytest.raises(ValueError, match=r"class_weight must be > 0 for at least one class, got \{'ant': 0"):
+        bregma.ADMMClassifier((10,), class_weight={"ant": 0, "bee": 0, "cat": 0}).fit(X, y)
     with pytest.raises(ValueError, match="class_weight='balanced' has no meaning with solver='paper'; leave it out"):
         bregma.ADMMClassifier(solver="paper", class_weight="balanced").fit(X, y)
 

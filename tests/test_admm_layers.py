@@ -153,3 +153,18 @@ def test_layers_are_checked():
         with pytest.raises(ValueError, match=message):
             make()
     assert Constants().decay == 0.95  # what the loops above assume
+
+
+@pytest.mark.parametrize("method", ["step", "descend"])
+def test_a_recurrent_first_layer_has_the_gram_matrix_of_its_present_spikes(method):
+    x, y = busy_data()
+    solver = ConsistentADMM((Recurrent(12),), 14, 3, ConsistentSettings(gram_every=1, gram_decay=0.0, ridge=0.1))
+    for _ in range(6):
+        before = solver.run(solver.begin(x)).spikes
+        getattr(solver, method)(x, y)
+    heard = torch.cat([x.float(), torch.cat([torch.zeros(1, 30, 12), before[1][:-1]])], 2)
+    trace = torch.zeros_like(heard)
+    for t in range(len(x)):
+        trace[t] = heard[t] + (0.95 * trace[t - 1] if t else 0)
+    rows = trace.flatten(0, 1).double()
+    assert torch.allclose(solver._sweep.statistics[0].mean(), rows.T @ rows / len(rows), rtol=1e-5, atol=1e-6)

@@ -7,6 +7,7 @@ import torch
 from admm_cases import spike_data
 
 from bregma.admm import ADMM, Constants, Problem, Settings, lagrangian
+from bregma.admm.acceleration import adapt
 from bregma.admm.problem import dynamics_residual, spike_residual
 from bregma.admm.systems import SpikeSystem, box_minimum
 
@@ -145,3 +146,8 @@ def test_all_multipliers_ascend_along_their_residuals():
         assert torch.allclose(value, made.constants.rho * dynamics_residual(problem, point, layer), rtol=0, atol=1e-12)
     for layer, value in enumerate(point.spike_multipliers):
         assert torch.allclose(value, made.constants.sigma * spike_residual(problem, point, layer), rtol=0, atol=1e-12)
+
+
+def test_penalties_grow_for_as_long_as_one_likes():
+    constants = Constants(rho=2.0)
+    assert adapt("growing", constants, constants, 80_000, (0.0, 0.0)).rho == 200

@@ -177,3 +177,25 @@ def test_settings_are_checked(arguments, message):
 def test_constants_are_checked(name):
     with pytest.raises(ValueError, match=f"{name} must be > 0 and finite, got 0"):
         Constants(**{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"y": torch.eye(3)[[0, 1, 2, 0, 1]].long()},
+            TypeError,
+            "x and y must both be float32 or both float64, got .*64",
+        ),
+        ({"x": torch.zeros(7, 5, 9).bool()}, TypeError, "x and y must both be float32 .*, got torch.bool and .*32"),
+        ({"y": torch.eye(3)}, ValueError, r"x must be .* got shapes \(7, 5, 9\) and \(3, 3\)"),
+        ({"y": torch.zeros(5)}, ValueError, r"y \(B, classes\), got shapes \(7, 5, 9\) and \(5,\)"),
+        ({"epsilon": 1e-8}, ValueError, "epsilon must be large enough for .* in torch.float32, got 1e-08"),
+        ({"threshold": 1e5}, ValueError, "epsilon must be large enough .* threshold = 100000.0 in .*, got 0.001"),
+    ],
+)
+def test_data_are_checked(change, error, message):
+    x, y = spike_data(dtype=torch.float32)
+    data = {name: change.pop(name, value) for name, value in (("x", x), ("y", y))}
+    with pytest.raises(error, match=message):
+        ADMM(**data, hidden=(4,), settings=Settings(Constants(**change)))

@@ -162,3 +162,10 @@ def test_factors_are_made_anew_when_connections_or_the_gram_matrix_change():
         fresh = preconditioner.Preconditioner(9, ridge=0.1)
         fresh.load(Statistics.from_tensors(layer.statistics.tensors()))
         assert torch.equal(layer.apply(cross, mask), fresh.apply(cross, mask))
+
+
+def test_a_layer_of_few_weights_keeps_one():
+    shapes = [(1, 2), (50, 50)]
+    steps = Steps(0.01, None, 1, shapes, readout=10)
+    weights = steps.start([torch.randn(shape) for shape in shapes]).weights
+    assert [int(weight.count_nonzero()) for weight in weights] == [1, 14]

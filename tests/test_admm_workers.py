@@ -54,6 +54,7 @@ SCENARIOS = {
     "all multipliers": paper(Settings(CONSTANTS, warming=3, order="red-black", multipliers="all")),
     "balanced": paper(Settings(CONSTANTS, warming=5, penalties="balanced", readout_update="exact")),
     "convolution": paper(Settings(CONSTANTS, warming=5), hidden=(Convolution(2, kernel=2), 5)),
+    "exact spikes": paper(Settings(CONSTANTS, warming=5, spike_update="exact")),
     "mini-batch": consistent("step"),
     "full batch": consistent("descend"),
     "full batch, hinge": consistent("descend", loss="squared_hinge"),
@@ -128,11 +129,12 @@ def test_workers_equal_one(cuts, alone, tmp_path):
     mp.start_processes(work, (size, free_port(), cuts, tmp_path), nprocs=size)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(size)]
     for name, (weights, measured) in alone.items():
+        within = 1e-5 if name == "exact spikes" else 1e-10  # they end by what is left of all rows of a worker
         for answer in found:
             for mine, theirs in zip(weights, answer[name][0], strict=True):
-                torch.testing.assert_close(theirs, mine, rtol=1e-10, atol=1e-10, msg=name)
+                torch.testing.assert_close(theirs, mine, rtol=within, atol=within, msg=name)
             for key, value in measured.items():
-                assert answer[name][1][key] == pytest.approx(value, rel=1e-9, abs=1e-12), (name, key)
+                assert answer[name][1][key] == pytest.approx(value, rel=10 * within, abs=within / 100), (name, key)
 
 
 def test_a_run_goes_on_with_another_number_of_workers(tmp_path, alone):

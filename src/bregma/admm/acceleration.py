@@ -10,6 +10,7 @@ from bregma.admm.problem import Constants
 from bregma.admm.settings import Penalties
 
 _GROWTH, _MOST = 1.01, 100.0
+_GROWN = 500  # iterations after which it is the most: further powers would overflow
 _EVERY, _FACTOR, _MOVE = 5, 2.0, 1.5
 
 
@@ -32,7 +33,7 @@ def adapt(
         0.15000000000000002
     """
     if penalties == "growing":
-        scale = min(_GROWTH**iteration, _MOST)
+        scale = min(_GROWTH ** min(iteration, _GROWN), _MOST)
         return replace(constants, rho=start.rho * scale, sigma=start.sigma * scale)
     if penalties == "balanced" and iteration % _EVERY == 0:
         membranes, spikes = rms

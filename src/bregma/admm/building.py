@@ -20,6 +20,7 @@ from bregma.admm.forward import forward
 from bregma.admm.layers import build
 from bregma.admm.network import Network
 from bregma.admm.paper import PaperTraining
+from bregma.admm.preconditioner import factor_bytes
 from bregma.admm.problem import Constants
 from bregma.admm.settings import Settings
 from bregma.admm.solver import ADMM
@@ -86,6 +87,14 @@ def lasting(p: Parameters, samples: int) -> Parameters:
     return kept
 
 
+def require_iteration(solver: ConsistentADMM, steps: int, samples: int, full: bool = False) -> None:
+    """Refuse an iteration of the consistent solver that would not fit, see `require_batch_memory`."""
+    features, density = [layer.shape[1] for layer in solver.synapses], solver.settings.density
+    factors = 0 if density is None else sum(factor_bytes(layer.shape, density) for layer in solver.synapses)
+    neurons = [solver.inputs, *solver.neurons]
+    require_batch_memory(steps, samples, neurons, [*features, neurons[-1]], full, held=factors)
+
+
 def shapes(p: Parameters, inputs: int, classes: int) -> list[tuple[int, int]]:
     """Those of the weights of each layer, the readout's last."""
     synapses = build(p["hidden"], inputs, p["frame_shape"])
@@ -133,7 +142,7 @@ def consistent_training(p: Parameters, data: Data, classes: NDArray[Any]) -> Con
     settings = consistent_settings(p, full, None if full else iterations_of(p, samples)[0])
     solver = consistent_solver(p, x.shape[2], len(classes), settings)
     y, weight = coded(p, codes, len(classes)), sample_weights(p, codes, classes)
-    require_batch_memory(len(x), batch, (x.shape[2], *solver.neurons))
+    require_iteration(solver, len(x), batch, full)
 
     def fetch(at: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         part = x if len(at) == samples else x[:, at]
@@ -147,14 +156,16 @@ def online_solver(p: Parameters, inputs: int, classes: int) -> ConsistentADMM:
     return consistent_solver(p, inputs, classes, consistent_settings(p, full=False, iterations=None))
 
 
-def batch(p: Parameters, neurons: list[int], data: Data, classes: NDArray[Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+def batch(
+    p: Parameters, solver: ConsistentADMM, data: Data, classes: NDArray[Any]
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """A mini-batch of a stream as the consistent solver takes it: frames, coded labels, weights of samples.
 
     Raises:
         MemoryError: an iteration on it would not fit.
     """
     x, codes = data
-    require_batch_memory(len(x), len(codes), (x.shape[2], *neurons))
+    require_iteration(solver, len(x), len(codes))
     return x.to(torch.float32), coded(p, codes, len(classes)), sample_weights(p, codes, classes)
 
 
@@ -169,8 +180,21 @@ def scores(p: Parameters, x: Tensor, weights: list[Tensor]) -> Tensor:
     return found
 
 
+def paper_copies(multipliers: str, anderson: int, saved: bool) -> int:
+    """How many tensors of the size of a membrane or spike variable the paper's solver holds for it.
+
+    Args:
+        multipliers: see `Settings`.
+        anderson: see `Settings`.
+        saved: there are checkpoints: copies, and their bytes before they are written, pairs of Anderson included.
+    """
+    pairs = 2 * (anderson + 1) if anderson else 0
+    passing = max(3 if anderson else 0, 2 + pairs if saved else 0)  # before, after, and what is proposed
+    return (1 + (multipliers == "all")) * (1 + pairs + passing)
+
+
 def paper_training(
-    p: Parameters, data: Data, classes: NDArray[Any], weights: list[Tensor] | None = None
+    p: Parameters, data: Data, classes: NDArray[Any], weights: list[Tensor] | None = None, saved: bool = False
 ) -> PaperTraining:
     """The paper's solver on all samples.
 
@@ -179,11 +203,13 @@ def paper_training(
         data: frames and label codes.
         classes: the labels.
         weights: to start from the true forward pass of.
+        saved: memory must be enough for checkpoints.
     """
     x, codes = data
     network = Network.build(p["hidden"], x.shape[2], len(classes), p["frame_shape"])
-    copies = 1 + (p["multipliers"] == "all") + (2 * p["anderson"] + 4 if p["anderson"] else 0)
-    require_memory(x.shape[0], x.shape[1], (x.shape[2], *network.sizes), copies)
+    frames = 0 if x.dtype == torch.float32 and x.is_contiguous() else 4 * x.numel()
+    copies = paper_copies(p["multipliers"], p["anderson"], saved)
+    require_memory(x.shape[0], x.shape[1], (x.shape[2], *network.sizes), copies, held=frames)
     x, start, seed = x.to(torch.float32).contiguous(), None, p["random_state"]
     if weights is not None:
         start = forward_start(x, weights, constants(p), network.correlations)
@@ -206,10 +232,12 @@ def sample_weights(p: Parameters, codes: Tensor, classes: NDArray[Any]) -> Tenso
     """By the weight of their classes (B,); None if all are 1.
 
     Raises:
-        ValueError: unknown weights.
+        ValueError: weights of unknown classes, or none above 0.
     """
     if p["class_weight"] is None:
         return None
     weights = compute_class_weight(p["class_weight"], classes=classes, y=classes[codes.numpy()])
     by_class: Tensor = torch.from_numpy(np.asarray(weights, dtype=np.float32))
+    if not bool(by_class.any()):
+        raise ValueError(f"class_weight must be > 0 for at least one class, got {p['class_weight']}")
     return by_class[codes]

@@ -1,5 +1,6 @@
 """What `ADMMClassifier` makes of the numbers, frames and labels it is given, and whether they fit in memory."""
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, Literal, get_args
@@ -57,21 +58,27 @@ def as_frames(frames: Any, layout: Layout, dtype: torch.dtype | None = torch.flo
     x = frames.detach() if isinstance(frames, Tensor) else _tensor(np.ascontiguousarray(frames))
     if x.is_complex():
         raise TypeError(f"X must hold real numbers, got {x.dtype}")
+    if x.layout != torch.strided:
+        raise TypeError(f"X must be a dense tensor, got {x.layout}")
     if x.dim() != 3 or 0 in x.shape:
         wanted = "(T, B, n)" if layout == "time-major" else "(B, T, n)"
         raise ValueError(f"X must be {layout} {wanted} without an empty axis, got shape {tuple(x.shape)}")
     x = x if layout == "time-major" else x.transpose(0, 1)
     x = x if dtype is None else x.to(dtype).contiguous()
-    if not bool(x.isfinite().all()):
-        raise ValueError("X must be finite, got NaN or infinity")
-    if x.dtype == torch.float64 and (largest := max(map(abs, map(float, x.aminmax())))) > _LARGEST:
-        raise ValueError(f"X must be finite in float32, got {largest:g}")
+    if x.is_floating_point():
+        largest = max(abs(float(end)) for end in x.aminmax())  # NaN if there is one
+        if not largest < math.inf:
+            raise ValueError("X must be finite, got NaN or infinity")
+        if largest > _LARGEST:
+            raise ValueError(f"X must be finite in float32, got {largest:g}")
     return x
 
 
 def _tensor(frames: NDArray[Any]) -> Tensor:
     if frames.dtype.kind not in "biuf":
         raise TypeError(f"X must hold real numbers, got {frames.dtype}")
+    if frames.dtype.itemsize > 8:
+        raise TypeError(f"X must hold numbers of at most 64 bits, got {frames.dtype}")
     return torch.from_numpy(frames.astype(frames.dtype.newbyteorder("="), copy=False))
 
 
@@ -84,11 +91,13 @@ def as_classes(name: str, labels: Any) -> NDArray[Any]:
 
     Raises:
         TypeError: labels that have no order, such as None.
-        ValueError: no list of labels.
+        ValueError: no list of labels, or numbers that are not whole, as of a regression.
     """
     values = np.asarray(labels)
     if values.ndim != 1:
         raise ValueError(f"{name} must be a list of labels, got shape {values.shape}")
+    if values.dtype.kind == "f" and (other := values[~(values == np.round(values))]).size:
+        raise ValueError(f"{name} must hold labels of classes, got the continuous number {other[0]}")
     try:
         return np.unique(values)
     except TypeError:
@@ -123,15 +132,40 @@ def memory_needed(steps: int, samples: int, sizes: Sequence[int], copies: int = 
 
     Example:
         >>> [round(size / 1e9, 2) for size in memory_needed(150, 200, (2312, 512, 512, 10))]
-        [0.25, 0.83]
+        [0.25, 1.17]
     """
     rows = steps * samples * item
     variables = copies * 2 * rows * sum(sizes[1:])
     scratch = 4 * rows * max(sizes[1:])
-    systems = 3 * 8 * max(sizes) ** 2
-    events = rows * sizes[0] // 10
-    forward = 3 * steps * min(samples, 256) * max(sizes[1:]) * item
-    return variables, variables + scratch + systems + events + forward
+    systems = 4 * 8 * max(sizes) ** 2  # a Gram matrix, what is factorised, the factor, the inverse
+    events = rows * sizes[0] * 3 // 20  # lists of them
+    forward = steps * min(samples, 256) * (sizes[0] + 3 * max(sizes[1:])) * item
+    passing = max(rows * sizes[0], forward)  # the columns of inputs that fire, before there are lists; scores
+    return variables, variables + scratch + systems + events + passing
+
+
+def batch_memory_needed(steps: int, samples: int, neurons: Sequence[int], features: Sequence[int], full: bool) -> int:
+    """Bytes that an iteration of the consistent solver takes besides data that are float32 already.
+
+    Args:
+        steps: T.
+        samples: of a mini-batch, or all of them.
+        neurons: inputs, and neurons of each hidden layer.
+        features: of each layer, the readout's last: columns of its weights.
+        full: full-batch descent, which holds the activity that it comes from beside the one it tries.
+
+    Example:
+        >>> round(batch_memory_needed(30, 200, (578, 256, 256, 256), (578, 256, 256, 256), full=False) / 1e9, 2)
+        0.14
+    """
+    rows, hidden = 4 * steps * samples, neurons[1:]
+    activity = 2 * sum(hidden)  # membranes and spikes
+    wide = map(max, neurons, features)  # features of delays or of the own layer are put side by side, patches are not
+    sweep = max(2 * n + 3 * heard for n, heard in zip(hidden, wide, strict=False))  # displacements, gains, and traces
+    passing = max(sweep, activity + max(hidden)) if full else sweep
+    systems = 28 * sum(n**2 for n in features) + 32 * max(features) ** 2  # sums, inverses, a copy; one being made
+    moves = 32 * sum(n * heard for n, heard in zip(hidden, features, strict=False))  # weights, cross matrices, steps
+    return rows * (neurons[0] + activity + passing) + systems + moves
 
 
 def require_memory(steps: int, samples: int, sizes: Sequence[int], copies: int = 1, held: int = 0) -> None:
@@ -158,23 +192,26 @@ def require_memory(steps: int, samples: int, sizes: Sequence[int], copies: int =
         )
 
 
-def require_batch_memory(steps: int, samples: int, sizes: Sequence[int]) -> None:
+def require_batch_memory(
+    steps: int, samples: int, neurons: Sequence[int], features: Sequence[int], full: bool = False, held: int = 0
+) -> None:
     """Refuse a mini-batch of the consistent solver that cannot fit, before any work.
 
-    It holds the spikes of every layer, and membranes and displacements of the hidden ones.
-
     Args:
-        steps: T.
-        samples: of a mini-batch, or all of them.
-        sizes: inputs and neurons of each hidden layer.
+        steps: see `batch_memory_needed`, as for all that follow.
+        samples: of a mini-batch.
+        neurons: n.
+        features: columns of weights.
+        full: all samples at once.
+        held: bytes that the solver will need besides.
 
     Raises:
         MemoryError: with what is needed and what there is.
     """
-    total = 4 * steps * samples * (2 * sizes[0] + 3 * sum(sizes[1:])) + 3 * 8 * max(sizes) ** 2
+    total = batch_memory_needed(steps, samples, neurons, features, full) + held
     free = available_bytes()
     if total > free:
         raise MemoryError(
-            f"hidden {tuple(sizes[1:])} on {samples} samples of {steps} steps needs {total / 1e9:.1f} GB, "
+            f"hidden {tuple(neurons[1:])} on {samples} samples of {steps} steps needs {total / 1e9:.1f} GB, "
             f"but {free / 1e9:.1f} GB are free; use a smaller batch_size, fewer time steps or neurons"
         )

@@ -61,8 +61,8 @@ class ConsistentADMM(TrueNetwork):
         seed: of the weights' start and of samples for quantiles.
         dtype: of weights and of all computations but sums and factorisations, which are float64.
         workers: a group whose workers hold a part of the samples each; all must call the same methods, and each finds
-            the same weights as one worker with all samples (with the window rule; the others cut by the entries of
-            one worker's samples).
+            the same weights as one worker with all samples (but for rules other than the window, which cut by one
+            worker's entries, and large convolutions, whose Gram matrices are estimated from some frames of each).
 
     Attributes:
         weights: W of each layer (rows, features), the readout's last; empty before the first data.
@@ -113,6 +113,7 @@ class ConsistentADMM(TrueNetwork):
             weight: of the samples (B,); all 1 by default.
             share: by how much of their norm the hidden weights move; by default as the settings say.
         """
+        self._require_labels(x, y)
         x, y = self.begin(x), y.to(self.dtype)
         if self._point is not None:
             self._adopt(self._point)
@@ -192,9 +193,8 @@ class ConsistentADMM(TrueNetwork):
             there = self._evaluate(here.data, here.activity.spikes[0])
             if there.fit.value < here.fit.value:
                 break
-            size /= 2
+            there, size = here, size / 2  # what was tried is gone before the next one comes
         else:
-            there = here
             self._put(start)
         self._point = there
         self.weights[-1] = there.fit.weight
@@ -251,6 +251,8 @@ class ConsistentADMM(TrueNetwork):
         """The point of these data, computed anew unless the last iteration left it."""
         data = (x, y, weight)
         if self._point is None or any(a is not b for a, b in zip(self._point.data, data, strict=True)):
+            self._require_labels(x, y)
+            self._sweep.forget_data()
             self._point = self._evaluate(data, self.begin(x))
             self.weights[-1] = self._point.fit.weight
         return self._point
@@ -263,7 +265,9 @@ class ConsistentADMM(TrueNetwork):
         return _Point(data, activity, readout)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on bit by bit, copied."""
+        """All that a run needs to go on bit by bit, copied. With several workers all must call this."""
+        if self._point is not None:
+            self._adopt(self._point)
         statistics = [*self._sweep.statistics, self._readout]
         return {
             "iteration": self.iteration,

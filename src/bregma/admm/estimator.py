@@ -117,7 +117,7 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
 
         Args:
             X: spikes, in the layout of the estimator; an array or tensor of any dtype.
-            y: labels of any dtype (B,).
+            y: labels of any dtype (B,); numbers must be whole.
             validation: frames and labels to measure true accuracy on; nothing is chosen by them.
             checkpoint: file that the run is saved to. If it exists, the run goes on from it, and its result equals
                 that of an uninterrupted one bit by bit.
@@ -140,9 +140,16 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
         measured = _MEASURED if p["solver"] == "consistent" else samples
         data["train"] = train[0][:, :measured], train[1][:measured]
         if validation is not None:
-            data["validation"] = self._data(*_pair(validation), classes, inputs)
-        build = building.consistent_training if p["solver"] == "consistent" else building.paper_training
-        solver: ConsistentTraining | PaperTraining = build(p, train, classes)
+            pair = _pair(validation)
+            try:
+                data["validation"] = self._data(*pair, classes, inputs)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"validation: {error}") from error
+        solver: ConsistentTraining | PaperTraining
+        if p["solver"] == "consistent":
+            solver = building.consistent_training(p, train, classes)
+        else:
+            solver = building.paper_training(p, train, classes, saved=checkpoint is not None)
         history: History = []
         save = None
         if checkpoint is not None:
@@ -258,6 +265,12 @@ class ADMMClassifier(ClassifierMixin, EstimatorParameters):  # type: ignore[misc
         weights = [weight.numpy().copy() for weight in solver.weights]
         self.classes_, self.n_features_in_, self.history_ = classes, inputs, history
         self.weights_, self.n_iter_, self._running = weights, solver.iteration, running
+
+    def __sklearn_tags__(self) -> Any:
+        """X has three axes."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        return tags
 
     def __getstate__(self) -> dict[str, Any]:
         """State without data, and what a solver knows besides the weights."""

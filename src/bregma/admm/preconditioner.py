@@ -105,6 +105,19 @@ class Preconditioner:
         self.statistics, self._inverse, self._factors = statistics, None, None
 
 
+def factor_bytes(shape: tuple[int, int], density: float) -> int:
+    """What the systems of a layer's neurons take at a density, those that are kept and those being made.
+
+    Example:
+        >>> factor_bytes((256, 256), 0.1)
+        9395240
+    """
+    if density > _FEW:
+        return 0
+    entries = shape[0] * (shape[1] * density) ** 2
+    return int(8 * (entries if entries <= _HELD else 0) + 6 * 8 * min(entries, _ENTRIES))
+
+
 def _factorised(gram: Tensor, mask: Tensor) -> Iterator[_Factors]:
     """The systems of all neurons, as many at a time as `_ENTRIES` allows.
 

@@ -75,7 +75,7 @@ class Running:
         """
         if isinstance(self.solver, PaperTraining):
             return self.solver.step
-        ready = building.batch(p, self.solver.neurons, data, classes)
+        ready = building.batch(p, self.solver, data, classes)
         return partial(self.solver.step, *ready, share=building.step_of(p, full=False))
 
 

@@ -6,23 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bregma.admm import kernels, updates
 from bregma.admm.acceleration import Anderson, adapt
-from bregma.admm.inputs import presynaptic_inputs
-from bregma.admm.losses import LOSSES
-from bregma.admm.network import Hidden, Network
+from bregma.admm.network import Hidden
 from bregma.admm.order import layer_order, time_order, waves
-from bregma.admm.problem import Variables, inner, one_step_sums, square
+from bregma.admm.problem import Variables, inner, square
+from bregma.admm.relaxed import RelaxedNetwork, flat
 from bregma.admm.settings import Settings
-from bregma.admm.start import uniform_start
 from bregma.admm.systems import System
-from bregma.admm.workers import ALONE, Workers, gathered, own_part, total, whereabouts
+from bregma.admm.workers import ALONE, Workers, gathered, own_part, total
 
 
-class ADMM:
+class ADMM(RelaxedNetwork):
     """The variables of a network on fixed data, and the iteration that moves them.
 
     Args:
@@ -38,9 +35,12 @@ class ADMM:
             the same weights as one worker with all samples.
 
     Raises:
-        ValueError: several workers and Anderson acceleration, which does not know of them.
+        TypeError: x or y of another dtype.
+        ValueError: x or y of another shape; an epsilon that is lost to rounding beside the threshold; several workers
+            and Anderson acceleration, which does not know of them.
 
     Example:
+        >>> import torch
         >>> x = (torch.rand(6, 4, 8, generator=torch.Generator().manual_seed(0)) < 0.3).float()
         >>> solver = ADMM(x, torch.eye(2)[[0, 1, 0, 1]], hidden=(5,))
         >>> before = solver.measure()["lagrangian"]
@@ -62,30 +62,11 @@ class ADMM:
         start: Variables | None = None,
         workers: Workers = ALONE,
     ) -> None:
-        self.settings = settings or Settings()
-        if self.settings.anderson and workers.size > 1:
-            raise ValueError(f"anderson must be 0 with several workers, got {self.settings.anderson}")
-        self._workers = workers
-        first, samples = whereabouts(workers, x.shape[1])
-        self._own, self._samples = slice(first, first + x.shape[1]), samples
-        constants = self.settings.constants
-        self.constants = self._first = replace(constants, ridge=constants.ridge * x.shape[0] * samples)
-        self.loss = LOSSES[self.settings.loss]()
-        self.y = y
-        self.iteration = 0
-        self.generator = torch.Generator().manual_seed(seed)
-        self.network = Network.build(hidden, x.shape[2], y.shape[1], frame_shape)
-        self.variables = start or uniform_start(
-            x, self.network.sizes, self.network.shapes, self.generator, first, samples
-        )
-        if self.settings.multipliers == "all":
-            self.variables.multipliers = [torch.zeros_like(z) for z in self.variables.membranes]
-            self.variables.spike_multipliers = [torch.zeros_like(a) for a in self.variables.spikes]
-        self._inputs = presynaptic_inputs(x, self.variables.spikes, self.network.correlations, workers)
+        if settings and settings.anderson and workers.size > 1:
+            raise ValueError(f"anderson must be 0 with several workers, got {settings.anderson}")
+        super().__init__(x, y, hidden, settings or Settings(), frame_shape, seed, start, workers)
+        self._first, self.iteration = self.constants, 0
         self._anderson = Anderson(self.settings.anderson)
-        self._fused = x.device.type == "cpu"
-        self._scratch: dict[str, Tensor] = {}
-        self._steps = len(x)
 
     @property
     def weights(self) -> list[Tensor]:
@@ -126,7 +107,7 @@ class ADMM:
         if self._fused:
             product = self._buffer("product", shape)
             m = z.new_zeros(1, *z.shape[1:]) if m is None else m
-            kernels.hidden_wave(*_flat(z, a, p, feedback, m), steps.numpy(), self._values(), *_flat(product))
+            kernels.hidden_wave(*flat(z, a, p, feedback, m), steps.numpy(), self._values(), *flat(product))
         else:
             z[steps] = updates.membranes(z, a, p, steps, self.constants, m)
             product = updates.spike_product(z, p, feedback, steps, self.constants, m)
@@ -139,7 +120,7 @@ class ADMM:
         if self.settings.relaxation != 1:
             solution.lerp_(a[steps], 1 - self.settings.relaxation)
         if self._fused:
-            kernels.clip_into(*_flat(a), steps.numpy(), *_flat(solution))
+            kernels.clip_into(*flat(a), steps.numpy(), *flat(solution))
         else:
             a[steps] = updates.clip(solution)
 
@@ -191,58 +172,6 @@ class ADMM:
     def _fit(self, layer: int) -> None:
         """Eq. (4) or (5)."""
         self.variables.weights[layer] = self._inputs[layer].fit(self._sums(layer), self.constants.ridge)
-
-    def _sums(self, layer: int, shifted: bool = True) -> Tensor:
-        """``x + d`` of a layer (T, B, n), in the scratch buffer "sums"."""
-        z, multiplier = self.variables.membranes[layer], self.variables.multipliers[layer]
-        a = self.variables.spikes[layer] if layer < len(self.variables.spikes) else None
-        sums = self._buffer("sums", z.shape)
-        if self._fused and a is not None:
-            kernels.one_step_sums(*_flat(z, a), self.constants.decay, self.constants.threshold, *_flat(sums))
-        else:
-            sums.copy_(one_step_sums(z, a, self.constants))
-        return sums if multiplier is None or not shifted else sums.add_(multiplier, alpha=1 / self.constants.rho)
-
-    def _drive(self, layer: int, shifted: bool = True) -> Tensor:
-        """``W a - d`` of a layer (T, B, n), in the scratch buffer "drive"."""
-        p = self._buffer("drive", self.variables.membranes[layer].shape)
-        self._inputs[layer].drive(self.variables.weights[layer], p)
-        multiplier = self.variables.multipliers[layer]
-        return p if multiplier is None or not shifted else p.sub_(multiplier, alpha=1 / self.constants.rho)
-
-    def _feedback(self, layer: int) -> Tensor:
-        """``rho * (v + d) @ W`` of the layer behind (T, B, n), in the scratch buffer "feedback"."""
-        weight = self.constants.rho * self.variables.weights[layer + 1]
-        feedback = self._buffer("feedback", self.variables.membranes[layer].shape)
-        return self._inputs[layer + 1].feedback(self._sums(layer + 1), weight, feedback)
-
-    def _wish(self, layer: int) -> Tensor | None:
-        """The multiplier of ``a - H(z)`` over sigma."""
-        value = self.variables.spike_multipliers[layer] if self.variables.spike_multipliers else None
-        return None if value is None else value / self.constants.sigma
-
-    def _residual(self, layer: int) -> Tensor:
-        """What the dynamics of a layer are violated by (T, B, n), in the scratch buffer "sums"."""
-        return self._sums(layer, shifted=False).sub_(self._drive(layer, shifted=False))
-
-    def _gap(self, layer: int) -> Tensor:
-        """``a - H(z)`` (T, B, n)."""
-        fires = (self.variables.membranes[layer] > self.constants.threshold).to(self.y.dtype)
-        return torch.sub(self.variables.spikes[layer], fires, out=fires)
-
-    def _rms(self) -> tuple[float, float]:
-        """Root mean squares of the residuals of the hidden membranes and of the spikes."""
-        hidden = range(len(self.variables.spikes))
-        size = self._steps * self._samples * sum(self.network.sizes[:-1])
-        squares = total(self._workers, [sum(square(of(k)) for k in hidden) for of in (self._residual, self._gap)])
-        return (squares[0] / size) ** 0.5, (squares[1] / size) ** 0.5
-
-    def _buffer(self, name: str, shape: Sequence[int]) -> Tensor:
-        """Memory that is reused from call to call."""
-        size = torch.Size(shape).numel()
-        if name not in self._scratch or self._scratch[name].numel() < size:
-            self._scratch[name] = self.y.new_zeros(size)
-        return self._scratch[name][:size].view(*shape)
 
     def _values(self) -> Any:
         """The constants of `kernels.hidden_wave` in its order."""
@@ -305,8 +234,3 @@ class ADMM:
         self.constants = replace(self.constants, rho=rho, sigma=sigma)
         self.generator.set_state(state["generator"])
         self._anderson.load_state_dict(state["anderson"])
-
-
-def _flat(*tensors: Tensor) -> tuple[Any, ...]:
-    """Arrays (T, N) that share memory with tensors (T, B, n)."""
-    return tuple(tensor.view(len(tensor), -1).numpy() for tensor in tensors)

@@ -112,7 +112,7 @@ class Steps:
 
     def _thresholded(self, duals: Sequence[Tensor], density: float) -> list[Tensor]:
         """The largest entries of each layer, as many as the density says."""
-        kept = allocate(self._shapes, keep_count(self._total, density) - self._readout, "uniform")
+        kept = allocate(self._shapes, keep_count(self._total, density) - self._readout, "uniform", [1] * len(duals))
         masks = [top_mask(v.abs().flatten(), keep)[0].view_as(v) for v, keep in zip(duals, kept, strict=True)]
         return [v * mask for v, mask in zip(duals, masks, strict=True)]
 

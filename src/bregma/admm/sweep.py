@@ -51,6 +51,7 @@ class Sweep:
     ) -> None:
         self._synapses, self._settings, self._generator, self._dtype = synapses, settings, generator, dtype
         self._layers = [Preconditioner(layer.shape[1], settings.ridge) for layer in synapses]
+        self._of_data = [k == 0 and not layer.hears_itself for k, layer in enumerate(synapses)]
 
     @property
     def statistics(self) -> list[Statistics]:
@@ -61,6 +62,12 @@ class Sweep:
         """Take over those of another."""
         for layer, value in zip(self._layers, statistics, strict=True):
             layer.load(value)
+
+    def forget_data(self) -> None:
+        """Other data come: the Gram matrix of the former ones is of no use."""
+        for layer, synapses, of_data in zip(self._layers, self._synapses, self._of_data, strict=True):
+            if of_data:
+                layer.load(Statistics.empty(synapses.shape[1], 0))
 
     def sums(
         self, weights: Sequence[Tensor], activity: Activity, residual: Tensor, iteration: int | None
@@ -118,23 +125,24 @@ class Sweep:
             keep: what former Gram matrices of hidden spikes count when a new one is there; those of the data add up.
         """
         moves = []
-        for layer, (preconditioner, new) in enumerate(zip(self._layers, sums, strict=True)):
+        for k, (layer, new, of_data) in enumerate(zip(self._layers, sums, self._of_data, strict=True)):
             if len(new.gram):
-                preconditioner.update(Statistics(new.gram, new.gram[:, :0], new.count), keep if layer else 1.0)
+                layer.update(Statistics(new.gram, new.gram[:, :0], new.count), 1.0 if of_data else keep)
             cross = (new.cross.T / new.count).to(self._dtype).contiguous()
-            moves.append(preconditioner.apply(cross, None if masks is None else masks[layer]))
+            moves.append(layer.apply(cross, None if masks is None else masks[k]))
         return moves
 
     def _due(self, iteration: int | None) -> list[bool]:
         """Which layers' Gram matrices are formed in this iteration.
 
-        That of the data is formed once for all samples, and after 0, 1, 2, 4, 8 ... mini-batches, which it adds up.
+        That of the data is formed once for all samples, and after 0, 1, 2, 4, 8 ... mini-batches, which it adds up; a
+        first layer that hears its own spikes is like those above it.
         """
         unseen = [float(layer.statistics.count) == 0 for layer in self._layers]
         every = self._settings.gram_every
         first = iteration is not None and iteration & (iteration - 1) == 0
         later = iteration is None or iteration % every == 0 or iteration < every
-        return [new or (later if layer else first) for layer, new in enumerate(unseen)]
+        return [new or (first if of_data else later) for new, of_data in zip(unseen, self._of_data, strict=True)]
 
     def _cuts(self, g: Tensor, kappa: Tensor, z: Tensor) -> Cuts:
         """Thresholds of the rule, from a sample of entries."""

@@ -33,6 +33,8 @@ class Synapses(Protocol):
     shape: tuple[int, int]
     #: n.
     neurons: int
+    #: Whether the features hold the layer's own spikes, which change with its weights.
+    hears_itself: bool
 
     def start(
         self, a: Tensor, constants: Constants, generator: torch.Generator, rate: float, workers: Workers
@@ -67,6 +69,8 @@ class Dense:
         neurons: n.
         inputs: n_0.
     """
+
+    hears_itself = False
 
     def __init__(self, neurons: int, inputs: int) -> None:
         self.shape, self.neurons = (neurons, inputs), neurons
@@ -129,6 +133,7 @@ class Shifted(Dense):
     ) -> None:
         super().__init__(neurons, inputs)
         self.delays, self.recurrent, self.inputs = delays, recurrent, inputs
+        self.hears_itself = bool(recurrent)
         self._fed, self.feedback = inputs * len(delays), feedback
         self.shape = (neurons, self._fed + neurons * len(recurrent))
 

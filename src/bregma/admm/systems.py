@@ -95,6 +95,8 @@ def box_minimum(
         >>> box_minimum(system.multiply, 1.0, 3.0, torch.tensor([[1.5, -0.5]]), torch.zeros(1, 2))
         tensor([[0.7500, 0.0000]])
     """
+    if not start.numel():  # a worker without samples
+        return start
     a = ahead = start
     momentum = 1.0
     stop = max(tolerance * least / steepest, torch.finfo(start.dtype).eps)

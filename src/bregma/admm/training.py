@@ -14,7 +14,7 @@ from bregma.admm.consistent import ConsistentADMM
 Fetch = Callable[[Tensor], tuple[Tensor, Tensor, Tensor | None]]
 
 _READOUT_SAMPLES = 10_000  # that the readout is fitted to before the network is measured
-_AT_A_TIME = 500  # of them
+_AT_A_TIME = 500  # of them, or as many as a mini-batch has: measuring takes no more memory than training
 
 
 class ConsistentTraining:
@@ -81,12 +81,12 @@ class ConsistentTraining:
 
     def scores(self, x: Tensor) -> Tensor:
         """The readout of the true network (B, classes)."""
-        return self.solver.scores(x, self.weights)
+        return self.solver.scores(x, self.weights, min(_AT_A_TIME, self._batch))
 
     def _refreshed(self) -> tuple[Tensor, float]:
         """The readout fitted to the hidden layers as they are now, and its loss."""
         if self._readout is None or self._readout[0] != self.iteration:
-            parts = map(self._fetch, self._chosen.split(_AT_A_TIME))
+            parts = map(self._fetch, self._chosen.split(min(_AT_A_TIME, self._batch)))
             self._readout = self.iteration, *self.solver.refreshed(parts)
         return self._readout[1:]
 

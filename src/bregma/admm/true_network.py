@@ -35,14 +35,20 @@ class TrueNetwork:
         self.neurons = [layer.neurons for layer in self.synapses]
         self.generator = torch.Generator().manual_seed(seed)
         self.weights: list[Tensor] = []
-        self._classes, self._features, self._workers = classes, self.neurons[-1], workers
+        self.inputs, self._classes, self._features, self._workers = inputs, classes, self.neurons[-1], workers
 
     def _started(self) -> None:
         """Called when the first weights are there."""
 
     @torch.no_grad()
     def begin(self, x: Tensor) -> Tensor:
-        """The data ready for products; the first ones start the weights, random with a firing rate of 15 %."""
+        """The data ready for products; the first ones start the weights, random with a firing rate of 15 %.
+
+        Raises:
+            ValueError: x is not (T, B, inputs).
+        """
+        if x.dim() != 3 or x.shape[2] != self.inputs:
+            raise ValueError(f"x must be of shape (T, B, {self.inputs}), got {tuple(x.shape)}")
         x, s = pack(x.to(self.dtype)), self.settings
         if not self.weights:
             first, _ = whereabouts(self._workers, x.shape[1])
@@ -53,6 +59,10 @@ class TrueNetwork:
             self.weights.append(x.new_zeros(self._classes, self._features))
             self._started()
         return x
+
+    def _require_labels(self, x: Tensor, y: Tensor) -> None:
+        if y.shape != (x.shape[1], self._classes):
+            raise ValueError(f"y must be coded labels of shape {(x.shape[1], self._classes)}, got {tuple(y.shape)}")
 
     @torch.no_grad()
     def run(self, x: Tensor, weights: list[Tensor] | None = None) -> Activity:

@@ -64,12 +64,14 @@ def cholesky(gram: Tensor, ridge: float) -> Tensor:
     """Lower Cholesky factor of ``gram + ridge * I`` in float64.
 
     Raises:
-        ValueError: it is not positive definite.
+        ValueError: it is not positive definite, or not finite.
     """
-    shifted = gram.double() + ridge * torch.eye(len(gram), dtype=torch.float64, device=gram.device)
+    shifted = gram.to(torch.float64, copy=True)
+    shifted.diagonal().add_(ridge)
     factor: Tensor
     factor, info = torch.linalg.cholesky_ex(shifted)
     if int(info) != 0:
+        _require_finite(gram)
         raise ValueError(f"ridge must be larger, got {ridge}: the Gram matrix of {len(gram)} inputs is singular")
     return factor
 
@@ -84,11 +86,17 @@ def pseudo_inverse(gram: Tensor, precision: float = 2.0**-52) -> Tensor:
     """
     if not len(gram):  # of inputs of which none ever fires; there is no largest eigenvalue
         return gram.double()
+    _require_finite(gram)
     values, vectors = torch.linalg.eigh(gram.double())
     kept = values > values[-1].clamp(min=0) * len(gram) * precision
     inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
     result: Tensor = (vectors * inverse) @ vectors.T
     return result
+
+
+def _require_finite(gram: Tensor) -> None:
+    if not bool(gram.isfinite().all()):
+        raise ValueError(f"the Gram matrix of {len(gram)} inputs of a layer overflows: X or a weight is too large")
 
 
 def membranes(z: Tensor, a: Tensor, p: Tensor, steps: Tensor, constants: Constants, m: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bregma.admm import ADMM, building
-from bregma.admm.checks import require_batch_memory, require_memory
+from bregma.admm.checks import require_memory
 from bregma.admm.consistent import ConsistentADMM
 from bregma.admm.layers import Layer, Recurrent
 from bregma.admm.start import random_start
@@ -91,10 +91,10 @@ def _consistent(experiment: Experiment, samples: FrameDataset, workers: Workers)
     p = experiment.admm.parameters(decay=experiment.decay, density=experiment.density or None)
     inputs, classes, batch = math.prod(samples.frame_shape), len(samples.classes), building.batch_of(p, len(samples))
     full = batch == len(samples)
-    require_batch_memory(samples.steps, -(-batch // workers.size), (inputs, *experiment.hidden))
     hidden: list[Layer] = [Recurrent(n) if experiment.recurrent else n for n in experiment.hidden]
     settings = building.consistent_settings(p, full, None if full else experiment.admm.iterations)
     solver = ConsistentADMM(hidden, inputs, classes, settings, seed=experiment.seed, workers=workers)
+    building.require_iteration(solver, samples.steps, -(-batch // workers.size), full)
 
     def fetch(at: Tensor) -> tuple[Tensor, Tensor, None]:
         own = shard(len(at), workers.rank, workers.size)
@@ -111,8 +111,7 @@ def _paper(experiment: Experiment, samples: FrameDataset, workers: Workers) -> A
     if workers.size > 1:
         samples = samples.subset(list(shard(len(samples), workers.rank, workers.size)))
     admm, inputs, classes = experiment.admm, math.prod(samples.frame_shape), len(samples.classes)
-    copies = 1 + (admm.multipliers == "all") + (2 * admm.anderson + 4 if admm.anderson else 0)
-    copies += 2  # a checkpoint, and its bytes before they are written
+    copies = building.paper_copies(admm.multipliers, admm.anderson, saved=True)
     frames = 4 * samples.steps * len(samples) * inputs
     require_memory(samples.steps, len(samples), (inputs, *experiment.hidden, classes), copies, held=frames)
     x, labels = samples.__getitems__(list(range(len(samples))))
