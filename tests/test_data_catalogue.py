@@ -62,14 +62,14 @@ def test_options_that_do_not_apply_are_named(name, options, message):
 
 
 def test_no_name_is_not_the_working_directory():
-    with pytest.raises(FileNotFoundError, match=r"data must be one of digits, .* or a path, got ''"):
+    with pytest.raises(FileNotFoundError, match=r"data must be one of digits, .* or an existing path, got ''"):
         load("")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.h5")
-    with pytest.raises(FileNotFoundError, match=r"or a path, got .*a.h5"):
+    with pytest.raises(FileNotFoundError, match=r"or an existing path, got .*a.h5"):
         load(tmp_path / "a.h5")
 
 
