@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -38,7 +37,7 @@ class Neurons(Structure):
         self.sizes = [group.size for group in groups]
         self.units = sum(self.sizes)
         self.allocation = allocation
-        self.floors = [max(1, math.ceil(floor * size)) for size in self.sizes]
+        self.floors = [max(1, thresholds.floor_count(size, floor)) for size in self.sizes]
         self.fewest = sum(self.floors)
 
     def kept(self, mask: Tensor) -> int:
@@ -93,7 +92,7 @@ class Neurons(Structure):
             parts = [thresholds.top_mask(q, count) for q, count in zip(pieces, counts, strict=True)]
             alive, lams = torch.cat([part for part, _ in parts]), [lam for _, lam in parts]
         rows = zip(pieces, alive.split(self.sizes), lams, strict=True)
-        own = [thresholds.row_lams(q.view(1, -1), m.view(1, -1), lam).expand(1, len(q))[0] for q, m, lam in rows]
+        own = [structures.row_lams(q.view(1, -1), m.view(1, -1), lam).expand(1, len(q))[0] for q, m, lam in rows]
         return alive, torch.cat(own)
 
     def _spread(self, values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from bregma.optim import checks
 from bregma.optim.sparsifier import Sparsifier
-from bregma.prox import thresholds
+from bregma.prox import structures, thresholds
 
 
 class _Rewiring(Sparsifier):
@@ -99,7 +99,7 @@ class _Rewiring(Sparsifier):
         stay = count - round(share * count)
         ranked = torch.where(kept, magnitude, -1.0)
         if self.neuron_floor:
-            held = thresholds.floor_mask(ranked, self.neuron_floor, 0)
+            held = structures.floor_mask(ranked, self.neuron_floor, 0)
             ranked = ranked.masked_fill(held & kept, math.inf)
             stay = max(stay, int(torch.count_nonzero(held & kept)))
         survivors, _ = thresholds.top_mask(ranked.flatten(), stay)
