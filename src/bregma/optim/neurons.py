@@ -27,6 +27,7 @@ class Neurons(Structure):
             raise ValueError("structure must name at least one population of hidden neurons, got none")
         if allocation not in ("global", "uniform"):
             raise ValueError(f"allocation must be global or uniform for whole neurons, got {allocation!r}")
+        _check_apart(groups)
         index = {id(w): i for i, w in enumerate(weights)}
         self.groups = groups
         self.scored = [[(index[id(p.parameter)], p) for p in g.parts if id(p.parameter) in index] for g in groups]
@@ -103,6 +104,18 @@ class Neurons(Structure):
             for i, part in parts:
                 views[i].mul_(_along(value, part, views[i]))
         return out
+
+
+def _check_apart(groups: Sequence[Population]) -> None:
+    """Raise if two neurons have the same entries: a weight of both goes with either, and the counts would not hold."""
+    owners: dict[tuple[int, int], int] = {}
+    for k, group in enumerate(groups):
+        for part in group.parts:
+            first = owners.setdefault((id(part.parameter), part.dim), k)
+            if first != k:
+                where = f"dimension {part.dim} of a parameter of shape {tuple(part.parameter.shape)}"
+                both = f"{groups[first].name!r} and {group.name!r}"
+                raise ValueError(f"structure must give each neuron entries of its own, got {where} in {both}")
 
 
 def _per_neuron(values: Tensor, part: Part) -> Tensor:
