@@ -54,10 +54,10 @@ class _Rewiring(Sparsifier):
         self._seed = seed
         self._candidates: Tensor | None = None  # growth scores, between the two hooks of a step that rewires
         self.mask = self.select(self._random(), density)
-        self.scale()
+        self._scale_up()
 
     @torch.no_grad()
-    def scale(self) -> None:
+    def _scale_up(self) -> None:
         """Zero what the mask leaves out and scale up the rest, which keeps the variance of each layer's output."""
         for w, kept in zip(self.weights, self.masks, strict=True):
             left = int(torch.count_nonzero(kept))
