@@ -144,6 +144,15 @@ def test_compile_traces_through(kind):
     torch.testing.assert_close(gradients, tuple(target.values()), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracing
+@pytest.mark.parametrize("name", ["auto", "torch"])
+def test_numbers_as_constants_compile_into_one_graph(name):
+    current = torch.rand(3, 2, 4)
+    with use_backend(name):
+        compiled = torch.compile(lambda x: dynamics.lif(x, 0.9, 0.5)[0], fullgraph=True, backend="eager")
+        assert torch.equal(compiled(current), dynamics.lif(current, 0.9, 0.5)[0])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_operators_keep_their_promises(kind):
     leaves, constants, _ = problem(8, 3, 2, 4, torch.float64, True, kind)

@@ -78,6 +78,7 @@ def test_rates_are_the_running_mean_of_a_sample_in_training_mode_only():
     net, x = sparse_net(), frames(7, 14)
     matrices = [p for p in net.parameters() if p.ndim == 2]
     listener = PresynapticRates(net, matrices)
+    listener.listen()
     net.eval()(x)
     assert not listener.rates.any()
     net.train()(x)
@@ -97,6 +98,7 @@ def test_goes_on_from_the_rates_alone_after_silence_too(first):
     """A layer that has heard nothing but silence is in a state like one that has heard nothing."""
     net = nn.Linear(6, 3)
     listener = PresynapticRates(net, [net.weight])
+    listener.listen()
     net(frames() * first)
     saved, other = listener.rates.clone(), PresynapticRates(net, [net.weight])
     other.load(saved)
@@ -108,6 +110,7 @@ def test_goes_on_from_the_rates_alone_after_silence_too(first):
 def test_channels_share_a_rate():
     conv = nn.Conv2d(2, 3, 1)
     listener = PresynapticRates(conv, [conv.weight])
+    listener.listen()
     x = torch.zeros(1, 2, 4, 4)
     x[0, 1, :2] = 1.0
     conv(x)

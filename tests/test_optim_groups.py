@@ -46,6 +46,12 @@ def test_a_weight_without_pattern_is_named():
         param_groups(network(), lam={"0.*": 0.1})
 
 
+@pytest.mark.parametrize("options", [{"lam": {"head*": 0.3, "*": 0.1}}, {"penalty": {"head*": "nuclear", "*": "l1"}}])
+def test_a_pattern_without_parameter_is_named(options):
+    with pytest.raises(ValueError, match=rf"{next(iter(options))} pattern 'head\*' matches no parameter of the model"):
+        param_groups(network(), **options)
+
+
 def test_parameters_may_have_learning_rates_by_name():
     net = network()
     groups = param_groups(net, lam=0.1, rates={"2.*": 0.5, "*.bias": 0.25})

@@ -1,11 +1,12 @@
-"""The optimisers against line-by-line transcriptions of the papers' equations, and against torch at lam = 0."""
+"""Optimisers and baselines against line-by-line transcriptions of their equations, and against torch at lam = 0."""
 
 import numpy as np
 import pytest
 import torch
-from reference import bregman
+from reference import bregman, pruning
 
 from bregma import AdaBreg, LinBreg, ProxSGD
+from bregma.optim import baselines
 
 STEPS = 220
 PATHS = {"single": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
@@ -171,3 +172,44 @@ def test_no_penalty_weight_keeps_the_memory_of_the_dual():
     optimizer.param_groups[0].update(lam=0.15, lr=0.0)
     trajectory(optimizer, p, gradients[10:11])
     torch.testing.assert_close(p.detach(), 0.7 * torch.nn.functional.softshrink(dual, 0.15))
+
+
+BASELINES = {
+    "magnitude": (baselines.MagnitudePruning, {}, pruning.magnitude, {"end": 54, "every": 5, "metric": False}),
+    "magnitude+metric": (
+        baselines.MagnitudePruning,
+        {"metric": "adam", "every": 2},
+        pruning.magnitude,
+        {"end": 54, "every": 2, "metric": True},
+    ),
+    "one-shot": (baselines.OneShotPruning, {}, pruning.one_shot, {"end": 45}),
+    "l1": (baselines.L1Pruning, {"lam": 1e-2}, pruning.one_shot, {"end": 45, "l1": 1e-2}),
+    "prox": (baselines.ProxPruning, {"lam": 0.05}, pruning.one_shot, {"end": 45, "prox": 0.05}),
+    "str": (baselines.STR, {"start": -3.0}, pruning.learned, {"end": 45, "start": -3.0, "decay": 1e-2, "lr_s": 0.1}),
+}
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("lrs", [[0.02, 0.02, 0.02], [0.02, 0.1, 0.005]])
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_follow_their_equations(name, lrs, maximize):
+    """On a quadratic, with groups of different learning rates."""
+    random = np.random.default_rng(len(name))
+    first, best, scale = ([random.normal(size=shape) for shape in [(8, 6), (5, 8), (3, 5)]] for _ in range(3))
+
+    def gradients(w):
+        return [a**2 * (x - b) for a, x, b in zip(scale, w, best, strict=True)]
+
+    make, own, oracle, options = BASELINES[name]
+    expected = oracle(first, gradients, density=0.25, steps=60, lrs=lrs, **options)
+    parameters = [torch.nn.Parameter(torch.from_numpy(x.copy())) for x in first]
+    groups = [{"params": [p], "lr": lr} for p, lr in zip(parameters, lrs, strict=True)]
+    optimizer = torch.optim.Adam(groups, maximize=maximize)
+    make(optimizer, 0.25, 60, **own)
+    for _ in range(60):
+        for p, g in zip(parameters, gradients([p.detach().numpy() for p in parameters]), strict=True):
+            p.grad = torch.from_numpy(-g if maximize else g)
+        optimizer.step()
+    for p, x in zip(parameters, expected, strict=True):
+        np.testing.assert_allclose(p.detach().numpy(), x, rtol=1e-9, atol=1e-11)
+        assert (x == 0).any()

@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from optim_cases import adam, both, loss_of, network, saved_and_loaded, train, weights
+from torch import nn
 
 from bregma import AdaBreg, TargetDensity, density, param_groups
 from bregma.optim import baselines
@@ -100,6 +101,51 @@ def test_a_state_of_other_plans_is_refused(options, found):
 def test_a_copy_would_do_nothing_and_is_refused(copied):
     with pytest.raises(TypeError, match="TargetDensity hangs on its optimizer and cannot be copied or pickled"):
         copied(both())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"density": 1.5}, *({"cost": "synops", "net": net} for net in (nn.Linear(6, 8), nn.ConvTranspose2d(1, 1, 1)))],
+)
+def test_what_was_refused_leaves_no_trace(wrong):
+    net = network()
+    optimizer = adam(net)
+    with pytest.raises(ValueError, match="must"):
+        TargetDensity(optimizer, **{"density": 0.25, "total_steps": 10, **wrong})
+    assert not optimizer._optimizer_step_pre_hooks
+    train(net, optimizer, 12)
+    assert density(net) == 1.0
+    TargetDensity(optimizer, 0.25, 10)
+
+
+def test_complex_weights_are_refused():
+    p = nn.Parameter(torch.ones(2, 3, dtype=torch.complex64))
+    with pytest.raises(TypeError, match=r"real floating-point tensors, got torch.complex64 of shape \(2, 3\)"):
+        TargetDensity(torch.optim.Adam([p]), 0.5, 10)
+
+
+def test_sparse_gradients_are_refused_before_anything_moves():
+    embedding = nn.Embedding(4, 3, sparse=True)
+    optimizer = torch.optim.SparseAdam(embedding.parameters())
+    sparsifier = TargetDensity(optimizer, 0.5, 10)
+    embedding(torch.tensor([1])).sum().backward()
+    before = embedding.weight.clone()
+    with pytest.raises(TypeError, match=r"TargetDensity needs dense gradients, got layout torch.sparse_coo"):
+        optimizer.step()
+    assert torch.equal(embedding.weight, before)
+    assert sparsifier.step_count == 0
+
+
+def test_the_metric_is_what_adam_divides_by():
+    """With ``amsgrad`` that is the largest second moment so far, not the present one."""
+    p = nn.Parameter(torch.tensor([[1.0, 1.0, 1.0, 1.0]]))
+    optimizer = torch.optim.Adam([p], lr=0.0, betas=(0.9, 0.5), amsgrad=True)
+    sparsifier = TargetDensity(optimizer, 0.5, 10, every=10)
+    for size in (8.0, 1.0, 1.0):
+        p.grad = torch.tensor([[size, 2.0, 4.0, 1.0]])
+        optimizer.step()
+    largest = torch.tensor([32.0, 4 * (1 - 0.5**3), 16 * (1 - 0.5**3), 1 - 0.5**3])
+    torch.testing.assert_close(sparsifier.metric(), (largest / (1 - 0.5**3)) ** 0.25)
 
 
 def test_lam_stays_zero_whatever_sets_it():

@@ -9,18 +9,7 @@ from torch import nn
 
 import bregma
 from bregma import TargetDensity
-from bregma.nn import (
-    LIF,
-    DelayedRecurrentLIF,
-    Part,
-    Population,
-    Recompute,
-    Record,
-    RecurrentLIF,
-    SpikingLayer,
-    SpikingMLP,
-    populations,
-)
+from bregma.nn import LIF, DelayedRecurrentLIF, Part, Population, Record, RecurrentLIF, SpikingMLP
 from bregma.optim.baselines import MagnitudePruning
 
 
@@ -46,62 +35,6 @@ def frames(steps=5, batch=6, n=7, seed=0):
 def spiking(seed=0):
     torch.manual_seed(seed)
     return SpikingMLP(7, hidden=(8, 6), classes=3, recurrent=True, gain=3.0)
-
-
-def test_reads_a_spiking_mlp():
-    net = spiking()
-    first, second = populations(net)
-    layer, after = net.hidden
-    assert (first.size, second.size) == (8, 6)
-    found = [(id(p.parameter), p.dim, p.block) for p in first.parts]
-    recurrent = layer.neurons.recurrent.weight
-    wanted = [
-        (layer.linear.weight, 0),
-        (layer.linear.bias, 0),
-        (recurrent, 0),
-        (recurrent, 1),
-        (after.linear.weight, 1),
-    ]
-    assert found == [(id(p), dim, 1) for p, dim in wanted]
-
-
-def test_reads_a_delrec_network_with_norms_and_delays():
-    net = bregma.nn.delrec("shd")
-    plain, delayed = populations(net)
-    ids = [{id(part.parameter) for part in p.parts} for p in (plain, delayed)]
-    assert {id(net.hidden[0].norm.weight), id(net.hidden[0].norm.bias)} <= ids[0]
-    assert id(net.hidden[1].neurons.delays) in ids[1]
-    assert id(net.readout.weight) in ids[1]
-    assert id(net.readout.bias) not in ids[0] | ids[1]
-
-
-def test_reads_channels_through_pooling_and_flattening():
-    net = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 2)
-    )
-    (channels,) = populations(net)
-    assert [(part.dim, part.block) for part in channels.parts] == [(0, 1), (0, 1), (0, 1), (0, 1), (1, 9)]
-
-
-class Odd(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Linear(4, 3), nn.Linear(3, 2)
-
-
-@pytest.mark.parametrize(
-    ("net", "error", "message"),
-    [
-        (3, TypeError, "net must be a torch.nn.Module, got int"),
-        (Odd(), ValueError, r"what is connected to what in 'net' \(Odd\) cannot be seen"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2)), ValueError, "no transposed convolution and none in groups"),
-        (nn.Sequential(nn.Linear(4, 3), nn.Linear(5, 2)), ValueError, "no multiple of the 3 neurons"),
-        (nn.Sequential(nn.Linear(4, 3), nn.Bilinear(3, 3, 2)), ValueError, "weights in Linear and Conv"),
-    ],
-)
-def test_refuses_networks_it_cannot_see_through(net, error, message):
-    with pytest.raises(error, match=message):
-        populations(net)
 
 
 @given(
@@ -289,15 +222,35 @@ def test_says_what_is_wrong_with_a_structure(options, error, message):
         TargetDensity(torch.optim.Adam(bregma.param_groups(net)), 0.5, 10, **options)
 
 
-def test_says_what_is_wrong_with_a_population():
+def population(name, size, *parts):
+    return Population(name, size, tuple(Part(*part) for part in parts))
+
+
+def test_says_what_is_wrong_with_populations():
     net = nn.Linear(8, 4)
-    with pytest.raises(
-        ValueError, match=r"parts of population 'a' must have 4 \* 1 entries along dimension 1, got shape"
-    ):
-        Population("a", 4, (Part(net.weight, 1),))
     optimizer = torch.optim.Adam(bregma.param_groups(net))
     with pytest.raises(ValueError, match="no weight of population 'a' is in the optimizer"):
-        TargetDensity(optimizer, 0.5, 10, structure=[Population("a", 4, (Part(net.bias),))])
+        TargetDensity(optimizer, 0.5, 10, structure=[population("a", 4, (net.bias,))])
+    a, finer = population("a", 4, (net.weight,), (net.bias,)), population("b", 2, (net.weight, 0, 2))
+    for groups in ([a, a], [a, finer]):
+        where = rf"got dimension 0 of a parameter of shape \(4, 8\) in 'a' and '{groups[1].name}'"
+        with pytest.raises(ValueError, match=f"structure must give each neuron entries of its own, {where}"):
+            TargetDensity(optimizer, 0.5, 10, structure=groups)
+
+
+@pytest.mark.parametrize("shared", ["weight", "layer", "norm"])
+def test_neurons_that_share_weights_or_norms_are_refused(shared):
+    """Each would take what the other has along: fewer were left than asked for, or norms of living ones were zero."""
+    a, b, norm = nn.Linear(6, 6), nn.Linear(6, 6), nn.LayerNorm(6)
+    if shared == "weight":
+        b.weight = a.weight
+    second = {"weight": [b, nn.ReLU()], "layer": [a, nn.ReLU()], "norm": [b, norm, nn.ReLU()]}[shared]
+    net = nn.Sequential(a, norm, relu := nn.ReLU(), *second, nn.Linear(6, 2))
+    optimizer = torch.optim.Adam(bregma.param_groups(net))
+    with pytest.raises(ValueError, match="structure must give each neuron entries of its own"):
+        TargetDensity(optimizer, 0.5, 10, structure="neurons", net=net)
+    harmless = nn.Sequential(nn.Linear(6, 6), relu, nn.Linear(6, 6), relu, nn.Linear(6, 2))
+    TargetDensity(torch.optim.Adam(bregma.param_groups(harmless)), 0.5, 10, structure="neurons", net=harmless)
 
 
 @pytest.mark.parametrize(("structure", "prox"), [("weights", "soft"), ("2:4", "hard"), ("neurons", "hard")])
@@ -305,13 +258,3 @@ def test_what_is_cut_by_a_near_rival_is_not_shrunk_by_it_unless_told(structure, 
     net = bregma.nn.SpikingMLP(8, [8], 3)
     optimizer = torch.optim.Adam(bregma.param_groups(net), lr=0.01)
     assert TargetDensity(optimizer, 0.5, 10, structure=structure, net=net).prox == prox
-
-
-def test_recomputed_layers_are_those_they_hold():
-    first, second = SpikingLayer(nn.Linear(4, 8), LIF()), SpikingLayer(nn.Linear(8, 6), RecurrentLIF(6))
-    last = nn.Linear(6, 2)
-    plain = populations(nn.Sequential(first, second, last))
-    wrapped = populations(nn.Sequential(Recompute(first), Recompute(second), last))
-    assert [population.size for population in wrapped] == [8, 6]
-    for one, other in zip(plain, wrapped, strict=True):
-        assert [id(part.parameter) for part in one.parts] == [id(part.parameter) for part in other.parts]

@@ -1,4 +1,4 @@
-"""Blocks and groups: masks are projections, group factors proximal maps."""
+"""Floors, blocks and groups: masks are projections, group factors proximal maps."""
 
 import itertools
 
@@ -8,6 +8,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bregma.prox import structures
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 3), st.data())
+@settings(max_examples=30, deadline=None)
+def test_floors_mark_the_best_of_each_row_and_layer(rows, columns, neuron_floor, data):
+    score = torch.rand(rows, columns, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 999))))
+    layer_floor = data.draw(st.integers(0, score.numel()))
+    mask = structures.floor_mask(score, neuron_floor, layer_floor)
+    per_row = min(neuron_floor, columns)
+    assert int(mask.sum()) == max(rows * per_row, layer_floor)
+    assert (mask.sum(1) >= per_row).all()
+    for row, kept in zip(score, mask, strict=True):
+        if 0 < kept.sum() < columns:
+            assert row[kept].min() > row[~kept].max()
+
+
+def test_rows_below_lam_get_a_lam_of_their_own():
+    score = torch.tensor([[5.0, 4.0, 1.0], [0.3, 0.2, 0.1], [0.5, 0.6, 0.7]])
+    mask = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
+    lams = structures.row_lams(score, mask, torch.tensor(3.0))
+    assert lams.flatten().tolist() == pytest.approx([3.0, 0.2, 0.0])
 
 
 @given(st.integers(1, 3), st.integers(3, 4), st.integers(1, 9), st.integers(0, 2**31))

@@ -108,25 +108,9 @@ def test_uniform_is_one_density_and_erk_favours_small_tensors():
     assert small / large == pytest.approx(110 / 300, rel=0.01)
 
 
-@given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 3), st.data())
-@quick
-def test_floors_mark_the_best_of_each_row_and_layer(rows, columns, neuron_floor, data):
-    score = torch.rand(rows, columns, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 999))))
-    layer_floor = data.draw(st.integers(0, score.numel()))
-    mask = th.floor_mask(score, neuron_floor, layer_floor)
-    per_row = min(neuron_floor, columns)
-    assert int(mask.sum()) == max(rows * per_row, layer_floor)
-    assert (mask.sum(1) >= per_row).all()
-    for row, kept in zip(score, mask, strict=True):
-        if 0 < kept.sum() < columns:
-            assert row[kept].min() > row[~kept].max()
-
-
-def test_rows_below_lam_get_a_lam_of_their_own():
-    score = torch.tensor([[5.0, 4.0, 1.0], [0.3, 0.2, 0.1], [0.5, 0.6, 0.7]])
-    mask = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
-    lams = th.row_lams(score, mask, torch.tensor(3.0))
-    assert lams.flatten().tolist() == pytest.approx([3.0, 0.2, 0.0])
+@given(st.integers(1, 10**9), st.integers(0, 100))
+def test_floors_are_those_of_exact_arithmetic(size, percent):
+    assert th.floor_count(size, percent / 100) == -(-size * percent // 100)
 
 
 @given(st.floats(0, 3), st.lists(st.floats(-5, 5), min_size=1, max_size=20))

@@ -58,15 +58,15 @@ def check_constant(name: Literal["decay", "threshold"], value: Tensor | float, n
 
 def check_range(name: Literal["decay", "threshold"], value: Tensor | float) -> None:
     """Raise if a decay lies outside [0, 1], or a threshold is not finite and > 0; tensors without data pass."""
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor):  # a look at a tensor made of the number would break a compiled graph
         if not is_number(value):
             raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
-        value = torch.tensor(float(value), dtype=torch.float64, device="cpu")
-    if value.is_meta:
-        return
-    inside = (value >= 0) & (value <= 1) if name == "decay" else (value > 0) & (value < math.inf)
-    if not bool(inside.all()):
-        raise ValueError(f"{name} must be {_ALLOWED[name]}, got {value[~inside].flatten()[0].item():g}")
+        number = float(value)
+        check_number(name, number, _ALLOWED[name], 0 <= number <= 1 if name == "decay" else 0 < number < math.inf)
+    elif not value.is_meta:
+        inside = (value >= 0) & (value <= 1) if name == "decay" else (value > 0) & (value < math.inf)
+        if not bool(inside.all()):
+            raise ValueError(f"{name} must be {_ALLOWED[name]}, got {value[~inside].flatten()[0].item():g}")
 
 
 def is_number(value: object) -> bool:

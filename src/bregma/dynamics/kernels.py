@@ -64,15 +64,15 @@ def _compile(function: Kernel, **options: Any) -> Kernel:
 
 def surrogate_code(surrogate: Surrogate) -> tuple[int, float] | None:
     """Number and parameter of a built-in surrogate, ``None`` for any other object."""
-    match surrogate:
-        case ATan(alpha=alpha) if type(surrogate) is ATan:
-            return ATAN, alpha
-        case Triangle(width=width) if type(surrogate) is Triangle:
-            return TRIANGLE, width
-        case FastSigmoid(slope=slope) if type(surrogate) is FastSigmoid:
-            return FAST_SIGMOID, slope
-        case Box(width=width) if type(surrogate) is Box:
-            return BOX, width
+    # Not isinstance, as a subclass may have a derivative of its own; no match, which torch 2.6 cannot compile.
+    if type(surrogate) is ATan:
+        return ATAN, surrogate.alpha
+    if type(surrogate) is Triangle:
+        return TRIANGLE, surrogate.width
+    if type(surrogate) is FastSigmoid:
+        return FAST_SIGMOID, surrogate.slope
+    if type(surrogate) is Box:
+        return BOX, surrogate.width
     return None
 
 

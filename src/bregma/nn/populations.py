@@ -98,8 +98,9 @@ def populations(net: nn.Module) -> list[Population]:
 def _chain(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers of a network in the order in which they run."""
     if isinstance(module, _CHAINS):
-        for child_name, child in module.named_children():
-            yield from _chain(f"{name}.{child_name}" if name else child_name, child)
+        for child_name, child in module._modules.items():  # named_children leaves out what runs a second time
+            if child is not None:
+                yield from _chain(f"{name}.{child_name}" if name else child_name, child)
     elif _recurrent(module) is not None or not any(module.children()):
         yield name, module
     else:

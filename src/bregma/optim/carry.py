@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from bregma.optim.sparsifier import Sparsifier
 
 #: Weight -> the one that takes its place, and which of its flat entries that one holds (None: all of them).
 Moves = Mapping[Tensor, tuple[Tensor, Tensor | None]]
 
 
-def carry_over(sparsifier: Sparsifier, moves: Moves) -> None:
-    """Cut mask and flat tensors to what is left of the weights, and keep the number of connections to reach.
+def carried(weights: list[Tensor], kept: dict[str, Any], moves: Moves) -> tuple[list[Tensor], dict[str, Any]]:
+    """Return what takes the place of the weights, and of flat tensors over all of them what is left.
 
-    Raises:
-        ValueError: whole neurons, or n of m, are still being chosen, and the choice would not be the same; or firing
-            rates of the former network count.
+    Args:
+        weights: the former ones, in the order in which they lie in the flat tensors.
+        kept: flat tensors by name; anything else comes back as it is.
+        moves: see `Moves`.
+
+    Example:
+        >>> w, smaller = torch.zeros(2, 2), torch.zeros(1, 2)
+        >>> _, kept = carried([w], {"mask": torch.tensor([1, 2, 3, 4])}, {w: (smaller, torch.tensor([2, 3]))})
+        >>> kept
+        {'mask': tensor([3, 4])}
     """
-    if not sparsifier.frozen and (sparsifier.structured or getattr(sparsifier, "rates", None) is not None):
-        raise ValueError(f"net must not be compacted before step {sparsifier.freeze_step}, the end of the ramp")
     parts, start = [], 0
-    for w in sparsifier.weights:
-        kept = moves.get(w, (w, None))[1]
-        parts.append(start + (torch.arange(w.numel()) if kept is None else kept.flatten().cpu()))
+    for w in weights:
+        left = moves.get(w, (w, None))[1]
+        parts.append(start + (torch.arange(w.numel()) if left is None else left.flatten().cpu()))
         start += w.numel()
-    places = torch.cat(parts).to(sparsifier.mask.device)
-    for name in ("mask", *sparsifier._kept):
-        value = getattr(sparsifier, name)
-        if isinstance(value, Tensor) and value.shape == (sparsifier.size,):
-            setattr(sparsifier, name, value[places])
-    frozen = int(torch.count_nonzero(sparsifier.mask))
-    goal = frozen if sparsifier.frozen else sparsifier.structure.keep(sparsifier.target)
-    sparsifier.weights = [moves.get(w, (w, None))[0] for w in sparsifier.weights]
-    sparsifier.size = len(places)
-    sparsifier.target = min(1.0, goal / sparsifier.size)
-    sparsifier.arrange()
+    places = torch.cat(parts)
+    for name, value in kept.items():
+        if isinstance(value, Tensor) and value.shape == (start,):
+            kept = kept | {name: value[places.to(value.device)]}
+    return [moves.get(w, (w, None))[0] for w in weights], kept

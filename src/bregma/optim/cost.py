@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils.hooks import RemovableHandle
 
-from bregma.nn.activity import watch
+from bregma.nn.activity import connects, watch
 
 COSTS = ("none", "synops")
 
@@ -23,8 +24,8 @@ STRIDE = 7
 class PresynapticRates:
     r"""Running mean of the share of time steps in which each input of each weight tensor is active.
 
-    It listens to the forward passes of a network in training mode. The rates of all tensors lie one after the other in
-    a flat tensor, one per input (per input channel of a convolution).
+    It hears the forward passes of a network in training mode from `listen` to `close`. The rates of all tensors lie
+    one after the other in a flat tensor, one per input (per input channel of a convolution).
 
     Args:
         net: the network.
@@ -35,18 +36,19 @@ class PresynapticRates:
 
     Raises:
         ValueError: a weight tensor that no dense layer, convolution of one group or recurrent layer of the network
-            holds.
+            holds, or a transposed convolution in it.
 
     Example:
         >>> net = nn.Linear(2, 3)
         >>> listener = PresynapticRates(net, [net.weight])
+        >>> listener.listen()
         >>> _ = net(torch.tensor([[1.0, 0.0]]))
         >>> listener.rates
         tensor([1., 0.])
     """
 
     def __init__(self, net: nn.Module, weights: list[Tensor]) -> None:
-        held = {id(m.weight): m for m in net.modules() if isinstance(m, (nn.Linear, _ConvNd))}
+        held = {id(m.weight): m for m in net.modules() if connects(m)}
         for w in weights:
             module = held.get(id(w))
             if module is None or getattr(module, "groups", 1) > 1:
@@ -59,8 +61,12 @@ class PresynapticRates:
         self._sizes = [w.shape[1] for w in weights]
         self._shapes = [w.shape for w in weights]
         self.rates = torch.zeros(sum(self._sizes), device=weights[0].device)
+        self._handles: list[RemovableHandle] = []
         self._note()
-        self._handles = watch(net, self._hear)
+
+    def listen(self) -> None:
+        """Start listening."""
+        self._handles = self._handles or watch(self._net, self._hear)
 
     def close(self) -> None:
         """Stop listening."""
@@ -70,7 +76,7 @@ class PresynapticRates:
 
     def load(self, rates: Tensor) -> None:
         """Go on from ``rates`` of another time, listening again."""
-        self._handles = self._handles or watch(self._net, self._hear)
+        self.listen()
         self.rates = rates.to(self.rates.device, copy=True)
         self._note()
 

@@ -12,6 +12,7 @@ from bregma.nn.populations import Population
 from bregma.optim import checks
 from bregma.optim.cost import COSTS, PresynapticRates
 from bregma.optim.sparsifier import Sparsifier
+from bregma.optim.thinned import weights_of
 from bregma.prox import maps
 
 METRICS = ("adam", "none")
@@ -140,6 +141,7 @@ class TargetDensity(Sparsifier):
             raise ValueError("net must be given for cost 'synops', which measures how often its neurons fire")
         if prox is not None and prox not in maps.PROXES:
             raise ValueError(f"prox must be one of {', '.join(maps.PROXES)}, got {prox!r}")
+        rates = PresynapticRates(net, weights_of(optimizer)) if net is not None and cost == "synops" else None
         if allocation is None:
             allocation = "global+erk" if structure == "weights" else "global"
         super().__init__(
@@ -163,9 +165,9 @@ class TargetDensity(Sparsifier):
         self.delta = 1.0
         self.dual: Tensor | None = None  # v, flat, from the first step to the freeze
         self.cut: Tensor | None = None  # lam / omega of each weight, flat, from the first threshold to the freeze
-        self._rates: PresynapticRates | None = None
-        if net is not None and cost == "synops":
-            self._rates = PresynapticRates(net, self.weights)
+        self._rates = rates
+        if rates is not None:
+            rates.listen()
             self._kept = (*self._kept, "rates")
         self._scratch: Tensor | None = None  # as large as the dual: fresh memory costs more than the arithmetic
 

@@ -54,9 +54,10 @@ def param_groups(
         [(2, 0.1), (3, 0.0)]
     """
     weights, rest = split_parameters(model, sparse=sparse, dense=dense)
-    for pattern in rates or {}:
-        if not any(fnmatchcase(name, pattern) for name in (*weights, *rest)):
-            raise ValueError(f"rates pattern {pattern!r} matches no parameter of the model")
+    for argument, value in (("lam", lam), ("penalty", penalty), ("rates", rates)):
+        for pattern in value if isinstance(value, Mapping) else ():
+            if not any(fnmatchcase(name, pattern) for name in (*weights, *rest)):
+                raise ValueError(f"{argument} pattern {pattern!r} matches no parameter of the model")
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, p in weights.items():
         own_lam, own_penalty, rate = _of("lam", lam, name), _of("penalty", penalty, name), _rate(rates, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -28,6 +27,7 @@ class Neurons(Structure):
             raise ValueError("structure must name at least one population of hidden neurons, got none")
         if allocation not in ("global", "uniform"):
             raise ValueError(f"allocation must be global or uniform for whole neurons, got {allocation!r}")
+        _check_apart(groups)
         index = {id(w): i for i, w in enumerate(weights)}
         self.groups = groups
         self.scored = [[(index[id(p.parameter)], p) for p in g.parts if id(p.parameter) in index] for g in groups]
@@ -38,7 +38,7 @@ class Neurons(Structure):
         self.sizes = [group.size for group in groups]
         self.units = sum(self.sizes)
         self.allocation = allocation
-        self.floors = [max(1, math.ceil(floor * size)) for size in self.sizes]
+        self.floors = [max(1, thresholds.floor_count(size, floor)) for size in self.sizes]
         self.fewest = sum(self.floors)
 
     def kept(self, mask: Tensor) -> int:
@@ -93,7 +93,7 @@ class Neurons(Structure):
             parts = [thresholds.top_mask(q, count) for q, count in zip(pieces, counts, strict=True)]
             alive, lams = torch.cat([part for part, _ in parts]), [lam for _, lam in parts]
         rows = zip(pieces, alive.split(self.sizes), lams, strict=True)
-        own = [thresholds.row_lams(q.view(1, -1), m.view(1, -1), lam).expand(1, len(q))[0] for q, m, lam in rows]
+        own = [structures.row_lams(q.view(1, -1), m.view(1, -1), lam).expand(1, len(q))[0] for q, m, lam in rows]
         return alive, torch.cat(own)
 
     def _spread(self, values: Tensor) -> Tensor:
@@ -104,6 +104,18 @@ class Neurons(Structure):
             for i, part in parts:
                 views[i].mul_(_along(value, part, views[i]))
         return out
+
+
+def _check_apart(groups: Sequence[Population]) -> None:
+    """Raise if two neurons have the same entries: a weight of both goes with either, and the counts would not hold."""
+    owners: dict[tuple[int, int], int] = {}
+    for k, group in enumerate(groups):
+        for part in group.parts:
+            first = owners.setdefault((id(part.parameter), part.dim), k)
+            if first != k:
+                where = f"dimension {part.dim} of a parameter of shape {tuple(part.parameter.shape)}"
+                both = f"{groups[first].name!r} and {group.name!r}"
+                raise ValueError(f"structure must give each neuron entries of its own, got {where} in {both}")
 
 
 def _per_neuron(values: Tensor, part: Part) -> Tensor:

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from bregma.nn.populations import Population
 from bregma.optim import checks
 from bregma.optim.arrangement import build
-from bregma.optim.carry import Moves, carry_over
-from bregma.optim.thinned import beta2_of, gradient_unit, keep_, weights_of, widest
-from bregma.prox import maps, thresholds
+from bregma.optim.carry import Moves, carried
+from bregma.optim.thinned import gradient_unit, keep_, metric_, weights_of, widest
+from bregma.prox import thresholds
 
 _LASTING = ("step_count", "freeze_step", "target", "mask")  # of the state of every method
 _ridden: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # a second rider would undo what the first one does
@@ -67,8 +67,7 @@ class Sparsifier:
         structure: str | Sequence[Population] = "weights",
         net: nn.Module | None = None,
     ) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+        self.weights = weights_of(optimizer)
         if optimizer in _ridden:
             raise ValueError("optimizer must have no other method that thins out its weights; make a new optimizer")
         density = checks.share("density", density)
@@ -88,7 +87,6 @@ class Sparsifier:
         self.total_steps = total_steps
         self.every = every
         self.neuron_floor = neuron_floor
-        self.weights = weights_of(optimizer)
         self._dtype = widest(self.weights)
         self.size = sum(w.numel() for w in self.weights)
         self.freeze_step = max(1, round(ramp_end * total_steps))
@@ -110,11 +108,6 @@ class Sparsifier:
         _ridden.add(optimizer)
         optimizer.register_step_pre_hook(self._pre_step)
         optimizer.register_step_post_hook(self._post_step)
-
-    @property
-    def structured(self) -> bool:
-        """Whether more than single weights stays or goes as a whole."""
-        return bool(self._arrangement["structure"] != "weights")
 
     def arrange(self) -> None:
         """Set up what stays or goes as a whole among the weights as they are now; once frozen, each for itself."""
@@ -199,8 +192,22 @@ class Sparsifier:
         raise TypeError(f"{name} hangs on its optimizer and cannot be copied or pickled; load its state into a new one")
 
     def carry_over(self, moves: Moves) -> None:
-        """Go on with smaller weights, as many of which are to be left; see :func:`bregma.compact`."""
-        carry_over(self, moves)
+        """Go on with smaller weights, as many of which are to be left; see :func:`bregma.compact`.
+
+        Raises:
+            ValueError: whole neurons, or n of m, are still being chosen, and the choice would not be the same; or
+                firing rates of the former network count.
+        """
+        rated = getattr(self, "rates", None) is not None
+        if not self.frozen and (self._arrangement["structure"] != "weights" or rated):
+            raise ValueError(f"net must not be compacted before step {self.freeze_step}, the end of the ramp")
+        self.weights, kept = carried(self.weights, {name: getattr(self, name) for name in ("mask", *self._kept)}, moves)
+        for name, value in kept.items():
+            setattr(self, name, value)
+        left = int(torch.count_nonzero(self.mask)) if self.frozen else self.structure.keep(self.target)
+        self.size = self.mask.numel()
+        self.target = min(1.0, left / self.size)
+        self.arrange()
 
     # -- hooks ------------------------------------------------------------------------------------------------------
 
@@ -214,6 +221,7 @@ class Sparsifier:
             changed = (args[:1], {"closure": lambda: loss})
         if self._skipped():
             return changed
+        checks.gradients(type(self).__name__, self.weights)
         self.step_count += 1
         for group in self.optimizer.param_groups:
             if "lam" in group:
@@ -271,23 +279,11 @@ class Sparsifier:
         for w, kept in zip(self.weights, self.masks, strict=True):
             keep_(w, kept)
 
-    def scores(self, values: Tensor, metric: str) -> Tensor:
-        r"""Return ``|values|``, times :math:`\hat s^{1/4}` in the metric ``"adam"``; flat, new storage."""
-        return values.abs() if metric == "none" else self.metric().mul_(values.abs())
-
     def metric(self, out: Tensor | None = None) -> Tensor:
         r"""Return :math:`\omega = \hat s^{1/4}` of each weight, s the second moment that Adam keeps; flat."""
         omega = torch.empty(self.size, dtype=self._dtype, device=self.mask.device) if out is None else out
         for w, part in zip(self.weights, self._views(omega), strict=True):
-            state = self.optimizer.state.get(w, {})
-            if not state:  # as long as the weight had no gradient
-                part.zero_()
-                continue
-            if "exp_avg_sq" not in state:
-                name = type(self.optimizer).__name__
-                raise ValueError(f"metric must be 'none' for {name}, which keeps no second moment")
-            scale = 1 / (1 - beta2_of(self.optimizer, w) ** float(state["step"]))
-            maps.fourth_root(state["exp_avg_sq"], scale, part)
+            metric_(part, self.optimizer, w)
         return omega
 
     def select(self, score: Tensor, density: float) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
@@ -80,7 +79,7 @@ class Weights(Structure):
         self.units = sum(w.numel() for w in weights)
         self.allocation = allocation
         self.neuron_floor = neuron_floor
-        self.layer_floors = [math.ceil(layer_floor * w.numel()) for w in weights]
+        self.layer_floors = [thresholds.floor_count(w.numel(), layer_floor) for w in weights]
         self.floors = [
             max(floor, w.shape[0] * min(neuron_floor, w[0].numel()))
             for floor, w in zip(self.layer_floors, weights, strict=True)
@@ -135,10 +134,10 @@ class Weights(Structure):
         if not self.fewest:
             return None
         parts = zip(self.views(score), self.layer_floors, strict=True)
-        return torch.cat([thresholds.floor_mask(q, self.neuron_floor, floor).flatten() for q, floor in parts])
+        return torch.cat([structures.floor_mask(q, self.neuron_floor, floor).flatten() for q, floor in parts])
 
     def _lams(self, score: Tensor, mask: Tensor, lam: Tensor) -> Tensor:
-        return thresholds.row_lams(score, mask, lam)
+        return structures.row_lams(score, mask, lam)
 
 
 class Blocks(Weights):

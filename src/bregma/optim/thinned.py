@@ -8,15 +8,19 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bregma.prox import kernels
+from bregma.optim import checks
+from bregma.prox import kernels, maps
 
 
 def weights_of(optimizer: Optimizer) -> list[Tensor]:
     """Return its parameters of two or more dimensions in groups that do not say ``penalty="none"``.
 
     Raises:
+        TypeError: it is no optimizer, or a weight is complex.
         ValueError: there are none, or they are on several devices.
     """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
     found: list[Tensor] = [
         p
         for group in optimizer.param_groups
@@ -26,6 +30,7 @@ def weights_of(optimizer: Optimizer) -> list[Tensor]:
     ]
     if not found:
         raise ValueError("optimizer must hold weights of two or more dimensions in a group with a penalty, got none")
+    checks.parameters(found, "none")
     if len({w.device for w in found}) > 1:
         raise ValueError(f"weights must be on one device, got {', '.join(sorted({str(w.device) for w in found}))}")
     return found
@@ -47,9 +52,21 @@ def widest(weights: list[Tensor]) -> torch.dtype:
     return wide
 
 
-def beta2_of(optimizer: Optimizer, w: Tensor) -> float:
-    """Return the decay of the second moment of a weight."""
-    return float(_group_of(optimizer, w)["betas"][1])
+def metric_(omega: Tensor, optimizer: Optimizer, w: Tensor) -> None:
+    r"""Write :math:`\hat s^{1/4}` of one weight tensor into omega, s the second moment by which Adam divides.
+
+    Raises:
+        ValueError: the optimizer keeps no second moment.
+    """
+    state = optimizer.state.get(w, {})
+    if not state:  # as long as the weight had no gradient
+        omega.zero_()
+        return
+    moment = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))  # the first with amsgrad
+    if moment is None:
+        raise ValueError(f"metric must be 'none' for {type(optimizer).__name__}, which keeps no second moment")
+    beta2 = float(_group_of(optimizer, w)["betas"][1])
+    maps.fourth_root(moment, 1 / (1 - beta2 ** float(state["step"])), omega)
 
 
 def gradient_unit(optimizer: Optimizer, w: Tensor) -> float:

@@ -1,4 +1,4 @@
-r"""Thresholds for weights that stay or go together: groups of weights, and n of each m consecutive inputs.
+r"""Thresholds for weights that stay or go together: floors, groups of weights, n of each m consecutive inputs.
 
 In the notation of :mod:`bregma.prox.thresholds`: a group g has the norm :math:`Q_g = \|\omega v\|_g`, and
 
@@ -35,6 +35,56 @@ def group_factors(norms: Tensor, lam: Tensor, prox: str) -> Tensor:
     """
     shrunk = maps.PROXES[prox](norms, lam.expand_as(norms), None)
     return torch.where(norms > 0, shrunk / norms, 0.0)
+
+
+def floor_mask(score: Tensor, neuron_floor: int, layer_floor: int) -> Tensor:
+    """Mark what must stay of one weight tensor: the best inputs of every neuron, the best of the whole.
+
+    Args:
+        score: scores of one tensor, outputs first, (n_out, ...).
+        neuron_floor: inputs that every output keeps (all it has if those are fewer).
+        layer_floor: weights that the tensor keeps.
+
+    Returns:
+        The mask, bool, of the same shape, with ``max(n_out * neuron_floor, layer_floor)`` marks.
+
+    Example:
+        >>> floor_mask(torch.tensor([[1.0, 2.0, 3.0], [0.1, 0.3, 0.2]]), 1, 3).int().tolist()
+        [[0, 1, 1], [0, 1, 0]]
+    """
+    rows = score.reshape(score.shape[0], -1)
+    mask = torch.zeros_like(rows, dtype=torch.bool)
+    mask.scatter_(1, rows.topk(min(neuron_floor, rows.shape[1]), dim=1).indices, True)
+    more = layer_floor - int(torch.count_nonzero(mask))
+    if more > 0:
+        others = rows.masked_fill(mask, -math.inf).flatten()
+        mask.view(-1)[others.topk(more).indices] = True
+    return mask.view(score.shape)
+
+
+def row_lams(score: Tensor, mask: Tensor, lam: Tensor) -> Tensor:
+    """Return lam for each output of one weight tensor, lowered where a floor keeps scores below it.
+
+    A row that holds a marked score <= ``lam`` has its largest unmarked score as a lam of its own, so that the
+    proximal map leaves the marked one alive; a row without unmarked scores has 0.
+
+    Args:
+        score: (n_out, ...).
+        mask: what stays, bool, of the same shape.
+        lam: of all rows, a scalar tensor.
+
+    Returns:
+        (n_out, 1, ...), to be broadcast against ``score``.
+
+    Example:
+        >>> score = torch.tensor([[3.0, 2.0], [0.5, 0.25]])
+        >>> row_lams(score, torch.tensor([[True, False], [True, False]]), torch.tensor(2.0)).flatten()
+        tensor([2.0000, 0.2500])
+    """
+    rows, kept = score.reshape(score.shape[0], -1), mask.reshape(score.shape[0], -1)
+    lifted = (kept & (rows <= lam)).any(dim=1)
+    own = (rows * ~kept).amax(dim=1)
+    return torch.where(lifted, own, lam).view(-1, *[1] * (score.ndim - 1))
 
 
 def block_mask(score: Tensor, n: int, m: int) -> Tensor:

@@ -7,7 +7,6 @@ and a readout, which never spikes, is no activation here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +76,9 @@ def operations(net: nn.Module, x: Tensor) -> Operations:
     with evaluating(net), ExitStack() as hooks:
         for module in net.modules():
             if connects(module):
-                hooks.enter_context(_Hook(module.register_forward_pre_hook, connecting))
+                hooks.enter_context(module.register_forward_pre_hook(connecting))
             elif isinstance(module, RecurrentLIF):
-                hooks.enter_context(_Hook(module.register_forward_hook, recurrent))
+                hooks.enter_context(module.register_forward_hook(recurrent))
         net(x)
     return Operations(**{name: total / x.shape[1] for name, total in totals.items()})
 
@@ -151,19 +150,6 @@ def _smallest(tensor: Tensor) -> int:
 def _width(largest: int) -> int:
     """Bytes of the smallest unsigned integer that holds a number."""
     return next(width for width in (1, 2, 4, 8) if largest < 256**width)
-
-
-class _Hook:
-    """A hook that is gone after the block."""
-
-    def __init__(self, register: Callable[..., Any], function: Callable[..., Any]) -> None:
-        self._register, self._function = register, function
-
-    def __enter__(self) -> None:
-        self._handle = self._register(self._function)
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.remove()
 
 
 def _of_layer(layer: nn.Module, x: Tensor) -> tuple[float, float]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,33 +14,12 @@ from bregma.dynamics.checks import check_range
 from bregma.dynamics.compressed import Connections, Population, bits_of
 from bregma.dynamics.delays import delay_kernel, slots_needed
 from bregma.nn import DelayedRecurrentLIF, RecurrentLIF
-from bregma.nn.chain import Score, Stage, chain
+from bregma.nn.chain import Stage, chain
+from bregma.sparsity import storage
 from bregma.sparsity.liveness import affine
+from bregma.sparsity.output import Output
 
 _FRAMES = (torch.uint8, torch.float32, torch.float64)
-
-
-@dataclass(frozen=True)
-class Output:
-    """From the last spikes to scores: a dense layer, integrators, and what becomes of them over time.
-
-    Attributes:
-        weights: connections from the last hidden layer.
-        bias: (classes,).
-        decay: of the integrators, (classes,).
-        score: see `bregma.nn.chain.Chain`.
-    """
-
-    weights: Connections
-    bias: Tensor
-    decay: Tensor
-    score: Score
-
-    @cached_property
-    def integrators(self) -> Population:
-        """Neurons that never fire."""
-        never = torch.full_like(self.bias, math.inf)
-        return Population(self.weights, self.bias, None, None, self.decay, never, "none", True)
 
 
 class SparseNetwork:
@@ -129,9 +107,7 @@ class SparseNetwork:
         Values are stored in their dtype, places of weights as bytes that count the zeros between them, or as one bit
         per weight where that is shorter. It is a safetensors file: reading it runs no code.
         """
-        from bregma.sparsity.storage import save
-
-        save(self, Path(path))
+        storage.save(Path(path), self.hidden, self.output)
 
     @classmethod
     def load(cls, path: str | Path) -> SparseNetwork:
@@ -141,9 +117,7 @@ class SparseNetwork:
             FileNotFoundError: there is no such file.
             ValueError: it is no such file, or broken.
         """
-        from bregma.sparsity.storage import load
-
-        return load(Path(path))
+        return storage.load(Path(path), cls)
 
     def __repr__(self) -> str:
         sizes = [self.inputs, *(len(layer.bias) for layer in self.hidden), len(self.output.bias)]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import safetensors.torch
@@ -22,35 +23,37 @@ from bregma.dynamics.compressed import Connections, Population
 from bregma.dynamics.kernels import Array
 from bregma.files import read_tensors, write_bytes
 from bregma.nn.chain import Score
-from bregma.sparsity.network import Output, SparseNetwork
+from bregma.sparsity.output import Output
+
+Net = TypeVar("Net")
 
 FORMAT = 1
 _LONG = 255  # a gap byte that stands for zeros alone
 
 
-def save(net: SparseNetwork, path: Path) -> None:
+def save(path: Path, hidden: tuple[Population, ...], output: Output) -> None:
     """See `SparseNetwork.save`."""
     tensors: dict[str, Tensor] = {}
     layers = []
-    for k, layer in enumerate(net.hidden):
+    for k, layer in enumerate(hidden):
         _put(tensors, f"hidden.{k}.weight", layer.inputs)
         if layer.own is not None:
             _put(tensors, f"hidden.{k}.recurrent", layer.own)
         constants = {"bias": layer.bias, "decay": layer.decay, "threshold": layer.threshold, "delays": layer.shape}
         tensors |= {f"hidden.{k}.{name}": value for name, value in constants.items() if value is not None}
         layers.append({"reset": layer.reset, "strict": layer.strict})
-    _put(tensors, "readout.weight", net.output.weights)
-    tensors["readout.bias"] = net.output.bias
-    tensors["readout.decay"] = net.output.decay
-    facts = {"format": FORMAT, "inputs": net.inputs, "hidden": layers, "score": net.output.score}
+    _put(tensors, "readout.weight", output.weights)
+    tensors["readout.bias"] = output.bias
+    tensors["readout.decay"] = output.decay
+    facts = {"format": FORMAT, "inputs": hidden[0].inputs.n_in, "hidden": layers, "score": output.score}
     content = safetensors.torch.save(
         {name: value.contiguous() for name, value in tensors.items()}, {"bregma.SparseNetwork": json.dumps(facts)}
     )
     write_bytes(path, content)
 
 
-def load(path: Path) -> SparseNetwork:
-    """See `SparseNetwork.load`."""
+def load(path: Path, make: Callable[[tuple[Population, ...], Output], Net]) -> Net:
+    """See `SparseNetwork.load`; ``make`` checks the values, and what it finds wrong is said of the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; SparseNetwork.save or bregma compact writes such a file")
     tensors, header = read_tensors(path)
@@ -58,14 +61,14 @@ def load(path: Path) -> SparseNetwork:
     if facts is None:
         raise ValueError(f"{path}: not the file of a SparseNetwork")
     try:
-        return _network(json.loads(facts), tensors)
+        return make(*_parts(json.loads(facts), tensors))
     except KeyError as error:
         raise ValueError(f"{path}: {error} is missing") from error
     except (TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: broken ({error})") from error
 
 
-def _network(facts: dict[str, Any], tensors: dict[str, Tensor]) -> SparseNetwork:
+def _parts(facts: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[tuple[Population, ...], Output]:
     if facts["format"] != FORMAT:
         raise ValueError(f"format {facts['format']!r}, this version of bregma reads format {FORMAT}")
     n_in = facts["inputs"]
@@ -95,7 +98,7 @@ def _network(facts: dict[str, Any], tensors: dict[str, Tensor]) -> SparseNetwork
     bias, leak = tensors["readout.bias"], tensors["readout.decay"]
     _check("readout.", [bias, leak], len(bias), dtype)
     weights = _get(tensors, "readout.weight", n_in, len(bias), dtype)
-    return SparseNetwork(tuple(hidden), Output(weights, bias, leak, facts["score"]))
+    return tuple(hidden), Output(weights, bias, leak, facts["score"])
 
 
 def _check(prefix: str, constants: list[Tensor], n: int, dtype: torch.dtype) -> None:

@@ -75,7 +75,7 @@ class STR(Sparsifier):
         self.decay = decay
         self.lr_s = lr_s
         self.dual: Tensor | None = None  # w, flat, from the first step to the cut
-        self.s = torch.full((len(self.weights),), float(start), device=self.mask.device)
+        self.s = torch.full((len(self.weights),), start, dtype=self._dtype, device=self.mask.device)
 
     def _before(self) -> None:
         if self.step_count > self.freeze_step:

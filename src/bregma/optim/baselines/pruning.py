@@ -80,7 +80,10 @@ class MagnitudePruning(Sparsifier):
     def _after(self) -> None:
         if self.due():
             self.mask_weights()  # a moment that fades must not wake a pruned weight
-            self.mask = self.select(self.scores(self._gathered(), self._metric), self.scheduled_density())
+            score = self._gathered().abs_()
+            if self._metric == "adam":
+                score.mul_(self.metric())
+            self.mask = self.select(score, self.scheduled_density())
         self.mask_weights()
 
 

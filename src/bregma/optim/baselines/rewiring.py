@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from bregma.optim import checks
 from bregma.optim.sparsifier import Sparsifier
-from bregma.prox import thresholds
+from bregma.prox import structures, thresholds
 
 
 class _Rewiring(Sparsifier):
@@ -54,10 +54,10 @@ class _Rewiring(Sparsifier):
         self._seed = seed
         self._candidates: Tensor | None = None  # growth scores, between the two hooks of a step that rewires
         self.mask = self.select(self._random(), density)
-        self.scale()
+        self._scale_up()
 
     @torch.no_grad()
-    def scale(self) -> None:
+    def _scale_up(self) -> None:
         """Zero what the mask leaves out and scale up the rest, which keeps the variance of each layer's output."""
         for w, kept in zip(self.weights, self.masks, strict=True):
             left = int(torch.count_nonzero(kept))
@@ -99,7 +99,7 @@ class _Rewiring(Sparsifier):
         stay = count - round(share * count)
         ranked = torch.where(kept, magnitude, -1.0)
         if self.neuron_floor:
-            held = thresholds.floor_mask(ranked, self.neuron_floor, 0)
+            held = structures.floor_mask(ranked, self.neuron_floor, 0)
             ranked = ranked.masked_fill(held & kept, math.inf)
             stay = max(stay, int(torch.count_nonzero(held & kept)))
         survivors, _ = thresholds.top_mask(ranked.flatten(), stay)
