@@ -128,7 +128,8 @@ def summary(values: Sequence[float], density: float) -> str:
     if len(values) < LEAST:
         return ""
     seeds = f" ({len(values)})" if len(values) != (10 if density in (0.5, 0.2) else 5) else ""
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}{seeds}"
+    shown = f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}{seeds}"
+    return shown.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def costs(rows: Sequence[Row], tasks: Sequence[str]) -> list[str]:
