@@ -266,5 +266,7 @@ def test_compact_shows_what_is_left_and_writes_it(finished, tmp_path, capsys):
     assert "as before; the same answer to all 359 samples" in out
     assert out.splitlines()[-1] == str(tmp_path / "small" / "sparse.safetensors")
     assert (tmp_path / "small" / "sparse.safetensors").is_file()
+    assert run("compact", str(finished), "--data", "nowhere.h5") == 2
+    assert "data must be one of" in capsys.readouterr().err
     assert run("compact", str(tmp_path)) == 2
     assert "holds no run: config.toml is missing" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from bregma.cli.options import MaybePath, Run
+from bregma.cli.options import MaybePath, MaybeText, Run
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,13 @@ class Compact:
     Args:
         run: run folder.
         out: folder for compact.safetensors, sparse.safetensors and compact.json; the run folder if not given.
+        data: samples to compare the answers on, other than the run's own, with frames of the same shape.
         root: folder of the data files; the environment variable BREGMA_DATA, else "~/.cache/bregma".
     """
 
     run: tyro.conf.Positional[Run]
     out: MaybePath = None
+    data: MaybeText = None
     root: MaybePath = None
 
     def __call__(self) -> int:
@@ -26,7 +28,7 @@ class Compact:
         import torch
         from rich.console import Console
 
-        from bregma.data import load
+        from bregma.runs.evaluate import unseen
         from bregma.runs.folder import RunFolder, require_folder
         from bregma.runs.smaller import SPARSE, compact_run, table
 
@@ -34,12 +36,9 @@ class Compact:
         config = folder.config()
         out = self.out or folder.path
         require_folder(out)
-        name = config.experiment.data
-        settings = config.experiment
-        splits = load(name, root=self.root, steps=config.steps, seed=settings.seed, validation=settings.validation)
-        config.require_fit(splits.test, name)
+        dataset = unseen(config, self.data, self.root)
         torch.set_num_threads(config.experiment.threads)
-        figures = compact_run(folder, splits.test, out)
+        figures = compact_run(folder, dataset, out)
         console = Console(highlight=False, width=max(100, Console().width))  # a table cut short says nothing
         console.print(table(figures))
         sizes = ", ".join(f"{name} {count:,}" for name, count in figures["bytes"].items())

@@ -27,32 +27,22 @@ class Evaluate:
 
         import torch
 
-        from bregma.data import load
         from bregma.runs.build import build_network, load_best
-        from bregma.runs.evaluate import evaluate
+        from bregma.runs.evaluate import evaluate, unseen
         from bregma.runs.folder import RunFolder
 
         folder = RunFolder(self.run)
         config = folder.config()
-        name = self.data or config.experiment.data
-        settings = config.experiment
-        try:
-            splits = load(name, root=self.root, steps=config.steps, seed=settings.seed, validation=settings.validation)
-        except ValueError as error:
-            if not (self.data and str(error).startswith("steps")):
-                raise
-            steps = f"the network takes {config.steps} steps, which {name} cannot have"  # nobody named them
-            raise ValueError(f"data: {steps} ({error})") from error
-        config.require_fit(splits.test, name)
+        dataset = unseen(config, self.data, self.root)
         torch.set_num_threads(config.experiment.threads)
         net = build_network(config)
-        load_best(net, folder, splits.test)
-        result = evaluate(net, splits.test)
+        load_best(net, folder, dataset)
+        result = evaluate(net, dataset)
         print(
             json.dumps(
                 {
                     "run": str(folder.path),
-                    "data": name,
+                    "data": self.data or config.experiment.data,
                     "test_accuracy": result.accuracy,
                     "test_loss": result.loss,
                     "firing_rate": result.firing_rate,

@@ -1,6 +1,7 @@
 """Accuracy of a true forward pass: hard spikes, whole delays, no relaxation."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bregma.data import FrameDataset, collate
+from bregma.data import FrameDataset, collate, load
 from bregma.nn import Record
 from bregma.nn.activity import evaluating
 from bregma.nn.delrec import DelRec
 from bregma.runs.delays import for_inference
+from bregma.runs.folder import Config
 from bregma.sparsity import SynOps
 
 
@@ -29,6 +31,26 @@ class Evaluation:
     firing_rate: float
     firing_rates: dict[str, float]
     synops: float
+
+
+def unseen(config: Config, data: str | None = None, root: Path | None = None) -> FrameDataset:
+    """The test part of a run's data, cut as the run did, or of other data with the same frames and classes.
+
+    Raises:
+        FileNotFoundError: the data are not there.
+        ValueError: they do not fit the network.
+    """
+    own = config.experiment
+    name = data or own.data
+    try:
+        splits = load(name, root=root, steps=config.steps, seed=own.seed, validation=own.validation)
+    except ValueError as error:
+        if not (data and str(error).startswith("steps")):
+            raise
+        steps = f"the network takes {config.steps} steps, which {name} cannot have"  # nobody named them
+        raise ValueError(f"data: {steps} ({error})") from error
+    config.require_fit(splits.test, name)
+    return splits.test
 
 
 @torch.no_grad()
