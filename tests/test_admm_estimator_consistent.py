@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from estimator_cases import spike_task
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
-from test_admm_estimator import spike_task
 
 import bregma
 from bregma.admm import Convolution, Delayed, Dithered, Recurrent, checks

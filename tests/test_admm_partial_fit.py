@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_admm_estimator import spike_task
+from estimator_cases import spike_task
 
 import bregma
 from bregma.admm import ConsistentADMM, checks

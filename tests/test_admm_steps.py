@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from estimator_cases import spike_task
 from test_admm_consistent import busy_data
-from test_admm_estimator import spike_task
 
 import bregma
 from bregma.admm import ConsistentADMM, ConsistentSettings, Recurrent, preconditioner
