@@ -86,6 +86,12 @@ def one(rank, queue, folder):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_said_is_near_what_is_taken(name, found):
+def test_what_is_said_is_no_less_than_what_is_taken(name, found):
     said, taken = found[name]
-    assert 0.8 * taken < said < 3 * taken  # the system rounds up, by pages small or huge
+    assert said > 0.8 * taken  # pages are counted whole
+
+
+def test_what_is_said_is_not_far_from_what_is_taken(found):
+    """In all: a fit that finds room which the one before left takes less than it would alone."""
+    said, taken = map(sum, zip(*found.values(), strict=True))
+    assert said < 3 * taken
